@@ -1,0 +1,1 @@
+"""What encrypted image computation costs, beside the clear and beside a peer: ``python -m benchmarks``."""

@@ -1,0 +1,5 @@
+"""The `secureimg` command."""
+
+from protocols.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,57 @@
+"""The command's entry: all subcommands, and errors as one line with a remedy, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from protocols.cli import console, demo, files, inspecting, run, serving
+from secureimg.errors import SecureImgError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="secureimg",
+    help="Image computation on data that nobody but its owner may see.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("inspect")(inspecting.inspect)
+app.command("models")(inspecting.models)
+app.command("keygen")(files.keygen)
+app.command("encrypt")(files.encrypt)
+app.command("evaluate")(files.evaluate)
+app.command("decrypt")(files.decrypt)
+app.command("serve")(serving.serve)
+app.command("enrol")(serving.enrol)
+app.command("infer")(serving.infer)
+
+
+def main() -> None:
+    """Run the command line; exit status 0 done, 1 our fault, 2 an error that its message explains, 130 interrupted."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("SECUREIMG_LOG", "WARNING").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        app()
+    except SecureImgError as error:
+        console.fail(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing to flush at exit
+        sys.exit(1)
+    except Exception as error:  # the user is not to read tracebacks
+        logging.getLogger(__name__).debug("internal error", exc_info=True)
+        console.fail(error, internal=True)
+        sys.exit(1)

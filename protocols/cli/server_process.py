@@ -1,0 +1,138 @@
+"""A server as a process of its own, for commands that play both sides on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import secureimg.errors
+from protocols.cli.options import ModelOptions
+from protocols.identity import OWNER_BUNDLE, create_identities
+from secureimg.errors import ProtocolError, SecureImgError
+
+__all__ = ["ServerProcess"]
+
+_START_SECONDS = 900.0
+_STOP_SECONDS = 10.0
+
+
+class ServerProcess:
+    """Starts `secureimg serve` on this machine with identities that live as long as it does.
+
+    Parameters
+    ----------
+    options : ModelOptions
+        The model to serve.
+    workers : int
+        Processes to evaluate with.
+
+    Attributes
+    ----------
+    address : (str, int)
+        Where it listens.
+    identity : Path
+        The owner's bundle.
+    compile_seconds : float
+        What compiling took there.
+    pid : int
+
+    Raises
+    ------
+    SecureImgError
+        What the server says if it cannot start, e.g. that the model cannot be compiled.
+    """
+
+    def __init__(self, options: ModelOptions, workers: int) -> None:
+        self._options = options
+        self._workers = workers
+        self._stack = contextlib.ExitStack()
+        self.address = ("", 0)
+        self.identity = Path()
+        self.compile_seconds = 0.0
+        self.pid = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
+        identities = home / "tls"
+        create_identities(identities, days=1)
+        self.identity = home / OWNER_BUNDLE
+        (identities / OWNER_BUNDLE).rename(self.identity)  # the server has no business with the owner's private key
+        log = self._stack.enter_context((home / "server.log").open("w+b"))
+        command = [
+            *(sys.executable, "-P", "-m", "protocols.cli", "serve", self._options.model),
+            *("--host", "127.0.0.1", "--port", "0", "--tls", str(identities)),
+            *("--workers", str(self._workers), "--json", "--until-stdin-closes"),
+            *self._options.arguments(),
+        ]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        self._stack.callback(_end, process)
+        self.pid = process.pid
+        assert process.stdout is not None
+        ready = _read_ready(process.stdout, process, log)
+        self.address = (str(ready["host"]), int(ready["port"]))
+        self.compile_seconds = float(ready["seconds"]["compile"])
+
+
+def _read_ready(stream: IO[bytes], process: subprocess.Popen[bytes], log: IO[bytes]) -> dict[str, Any]:
+    """Read the one line by which the server says that it listens, or why it does not."""
+    deadline = time.monotonic() + _START_SECONDS
+    text = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not text.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise ProtocolError(
+                    f"the server process was not ready within {_START_SECONDS:g} s: use a smaller model"
+                )
+            piece = os.read(stream.fileno(), 65536)
+            if not piece:
+                break
+            text += piece
+    try:
+        ready: dict[str, Any] = json.loads(text)
+    except ValueError:
+        status = process.wait(_STOP_SECONDS)
+        log.seek(0)
+        last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise ProtocolError(f"the server process ended with status {status} before it listened: {last[0]}") from None
+    if "error" in ready:
+        kind = getattr(secureimg.errors, str(ready["error"]["type"]), SecureImgError)
+        raise kind(ready["error"]["message"])
+    return ready
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to stop, then make it."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

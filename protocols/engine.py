@@ -1,0 +1,109 @@
+"""What a server needs of a compiled model, and the CKKS engine that provides it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from protocols.messages import InputPreparation
+from secureimg.ckks import EvaluationKeys, Evaluator, Program
+from secureimg.graph import Graph
+
+__all__ = ["CkksEngine", "Engine", "preparation_of"]
+
+Keys = TypeVar("Keys")
+
+_LONGEST_NAME = 200
+
+
+class Engine(Protocol[Keys]):
+    """A compiled model that evaluates under keys which it can load but not make.
+
+    Attributes
+    ----------
+    model, fingerprint : str
+        Name of the model, and the program's fingerprint.
+    public : bytes
+        The public program.
+    preparation : InputPreparation or None
+        How a picture becomes an input.
+    keys_bytes, input_bytes : int
+        No evaluation keys and no encrypted input of this program are larger, in bytes.
+    """
+
+    model: str
+    fingerprint: str
+    public: bytes
+    preparation: InputPreparation | None
+    keys_bytes: int
+    input_bytes: int
+
+    def load_keys(self, data: bytes) -> tuple[str, Keys]:
+        """Check and load evaluation keys; return their id and them."""
+
+    def evaluate(self, keys: Keys, blob: bytes) -> bytes:
+        """Run the program on an encrypted input."""
+
+    def names(self) -> frozenset[str]:
+        """Return the names under which an owner may ask for this model."""
+
+
+class CkksEngine:
+    """A CKKS program with its evaluator.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model; gives the names, input preparation that owners are told.
+    program : Program
+        The same model, compiled.
+    workers : int
+        Processes to evaluate with.
+    """
+
+    def __init__(self, graph: Graph, program: Program, workers: int = 1) -> None:
+        self.model = graph.name[:_LONGEST_NAME] or "model"
+        self.fingerprint = program.public.fingerprint
+        self.public = program.public.to_bytes()
+        self.preparation = preparation_of(graph)
+        self.keys_bytes = _with_frame(program.cost.evaluation_key_bytes)
+        self.input_bytes = _with_frame(program.cost.input_bytes)
+        self._graph_fingerprint = graph.fingerprint
+        self._public_program = program.public
+        self._evaluator = Evaluator(program, workers=workers)
+
+    def __enter__(self) -> Self:
+        self._evaluator.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._evaluator.__exit__(kind, error, trace)
+
+    def load_keys(self, data: bytes) -> tuple[str, EvaluationKeys]:
+        """Check and load evaluation keys; return their id and them."""
+        keys = EvaluationKeys.from_bytes(data, self._public_program)
+        return keys.key_id, keys
+
+    def evaluate(self, keys: EvaluationKeys, blob: bytes) -> bytes:
+        """Run the program on an encrypted input."""
+        return self._evaluator.evaluate(keys, blob)
+
+    def names(self) -> frozenset[str]:
+        """Return the names under which an owner may ask for this model."""
+        return frozenset({self.model, self.fingerprint, self._graph_fingerprint})
+
+
+def _with_frame(size: int) -> int:
+    """Return an upper bound on a blob's size from that of its payload; one side too many costs nothing."""
+    return size + size // 64 + (64 << 10)
+
+
+def preparation_of(graph: Graph) -> InputPreparation | None:
+    """Return how a picture becomes this graph's input, in the form that travels."""
+    given = graph.preprocessing
+    if given is None:
+        return None
+    size = None if given.size is None else (int(given.size[0]), int(given.size[1]))
+    return InputPreparation(mode=given.mode, size=size, mean=tuple(given.mean), std=tuple(given.std))

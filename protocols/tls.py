@@ -1,0 +1,122 @@
+"""TLS 1.3 with both sides authenticated: contexts, dialling, and who the other side is."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocols.identity import OWNER_BUNDLE, SERVER_NAME
+from secureimg.errors import KeyMaterialError, RemoteProtocolError
+
+__all__ = ["dial", "owner_context", "peer_fingerprint", "server_context"]
+
+
+def server_context(directory: Path) -> ssl.SSLContext:
+    """Return the context of a server whose identities are in `directory`.
+
+    TLS 1.3 only; owners must show a certificate that the directory's authority signed for owners.
+
+    Raises
+    ------
+    KeyMaterialError
+        If a file is missing or malformed.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    context.num_tickets = 0  # every connection proves itself anew
+    try:
+        context.load_cert_chain(directory / "server.pem", directory / "server.key")
+        context.load_verify_locations(cafile=directory / "ca.pem")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise KeyMaterialError(f"the TLS identity in {directory} cannot be loaded: {_reason(error)}") from None
+    return context
+
+
+def owner_context(identity: Path) -> ssl.SSLContext:
+    """Return the context of an owner.
+
+    Parameters
+    ----------
+    identity : Path
+        The owner's bundle (private key, certificate, authority's certificate), or a directory with `owner.pem`.
+
+    Raises
+    ------
+    KeyMaterialError
+        If the bundle is missing, malformed or readable by others.
+    """
+    bundle = identity / OWNER_BUNDLE if identity.is_dir() else identity
+    try:
+        if bundle.stat().st_mode & 0o077:
+            raise KeyMaterialError(f"{bundle} is readable by others: run chmod 600 on it")
+        certificates = x509.load_pem_x509_certificates(bundle.read_bytes())
+        authorities = [c for c in certificates if c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _harden(context)
+        context.load_cert_chain(bundle)
+        for authority in authorities:
+            context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise KeyMaterialError(
+            f"{bundle} is not an owner's identity ({_reason(error)}): use the owner.pem that the server's operator "
+            "gave you"
+        ) from None
+    if not authorities:
+        raise KeyMaterialError(
+            f"{bundle} lacks the certificate of the server's authority: ask its operator for a new one"
+        )
+    return context
+
+
+def dial(host: str, port: int, context: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
+    """Connect to a server and check that it is the one our authority vouches for.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If nobody answers, or the other side is not the authority's server or speaks an older TLS.
+    """
+    try:
+        plain = socket.create_connection((host, port), timeout=timeout)
+    except OSError as error:
+        raise RemoteProtocolError(
+            f"no connection to {host}:{port} ({_reason(error)}): is the server running?"
+        ) from None
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(plain, server_hostname=SERVER_NAME)
+    except (OSError, ValueError) as error:
+        plain.close()
+        raise RemoteProtocolError(
+            f"{host}:{port} did not prove to be the expected server ({_reason(error)}): check the address and that the "
+            "identity file is this server's"
+        ) from None
+
+
+def peer_fingerprint(connection: ssl.SSLSocket) -> str:
+    """Return the SHA-256 of the other side's certificate, in hexadecimal."""
+    certificate = connection.getpeercert(binary_form=True)
+    if certificate is None:
+        raise RemoteProtocolError("the other side showed no certificate")
+    return hashlib.sha256(certificate).hexdigest()
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.options |= ssl.OP_NO_COMPRESSION
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or type(error).__name__).replace("_", " ").lower()
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -1,0 +1,2 @@
+"""Computing on images that nobody but their owner may see."""
+

@@ -1,0 +1,87 @@
+"""What is computed: ops, graphs, ONNX import, the plain executor, rewrites, ranges, the models that ship."""
+
+from secureimg.graph.activations import ActivationFit, replace_activations
+from secureimg.graph.builder import GraphBuilder
+from secureimg.graph.graph import Graph, Node, Preprocessing
+from secureimg.graph.linear import as_linear_map, fuse_linear
+from secureimg.graph.onnx_import import load_onnx
+from secureimg.graph.ops import (
+    Add,
+    Affine,
+    ArgMax,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    LeakyRelu,
+    LinearMap,
+    MaxPool,
+    Mean,
+    Multiply,
+    Op,
+    Pad,
+    Polynomial,
+    Relu,
+    Reshape,
+    Shape,
+    Sigmoid,
+    Slice,
+    Softmax,
+    Square,
+    Subtract,
+    Tanh,
+    Transpose,
+)
+from secureimg.graph.plain import run_op, run_plain, run_plain_all
+from secureimg.graph.ranges import calibrate, propagate_ranges
+from secureimg.graph.rewrites import simplify
+from secureimg.graph.shipped import ModelCard, load_model, read_card, shipped_models
+
+__all__ = [
+    "ActivationFit",
+    "Add",
+    "Affine",
+    "ArgMax",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Graph",
+    "GraphBuilder",
+    "LeakyRelu",
+    "LinearMap",
+    "MaxPool",
+    "Mean",
+    "ModelCard",
+    "Multiply",
+    "Node",
+    "Op",
+    "Pad",
+    "Polynomial",
+    "Preprocessing",
+    "Relu",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Square",
+    "Subtract",
+    "Tanh",
+    "Transpose",
+    "as_linear_map",
+    "calibrate",
+    "fuse_linear",
+    "load_model",
+    "load_onnx",
+    "propagate_ranges",
+    "read_card",
+    "replace_activations",
+    "run_op",
+    "run_plain",
+    "run_plain_all",
+    "shipped_models",
+    "simplify",
+]

@@ -1,0 +1,54 @@
+"""The ops an image computation is made of. All shapes are per image, without the batch axis."""
+
+from secureimg.graph.ops.base import MAX_ELEMENTS, FloatArray, Op, Shape, elements
+from secureimg.graph.ops.fused import LinearMap
+from secureimg.graph.ops.pointwise import (
+    Add,
+    Affine,
+    ArgMax,
+    Clip,
+    Dense,
+    LeakyRelu,
+    Multiply,
+    Polynomial,
+    Relu,
+    Sigmoid,
+    Softmax,
+    Square,
+    Subtract,
+    Tanh,
+)
+from secureimg.graph.ops.shaping import Concat, Mean, Pad, Reshape, Slice, Transpose
+from secureimg.graph.ops.windows import AveragePool, Conv, MaxPool
+
+__all__ = [
+    "MAX_ELEMENTS",
+    "Add",
+    "Affine",
+    "ArgMax",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Dense",
+    "FloatArray",
+    "LeakyRelu",
+    "LinearMap",
+    "MaxPool",
+    "Mean",
+    "Multiply",
+    "Op",
+    "Pad",
+    "Polynomial",
+    "Relu",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Square",
+    "Subtract",
+    "Tanh",
+    "Transpose",
+    "elements",
+]
