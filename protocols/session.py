@@ -22,7 +22,7 @@ from protocols.memory_use import peak_memory
 from protocols.messages import AskKeys, Code, Evaluate, Hello, Message, RegisterKeys
 from protocols.server import ServerConversation
 from protocols.wire import Wire
-from secureimg.errors import RemoteProtocolError, SecureImgError
+from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
 
 __all__ = ["Budget", "Session", "Shared"]
 
@@ -268,9 +268,12 @@ class Session:
             future.add_done_callback(lambda _: self.wake())
             try:
                 outcome = self._await(future)
-            except SecureImgError as error:
+            except BlobError as error:
                 remedy = "encrypt again with the registered keys and this server's program"
                 self._send(self._talk.refuse(Code.BAD_CIPHERTEXT, str(error), remedy))
+                return
+            except SecureImgError as error:
+                self._send(self._talk.refuse(Code.INTERNAL, str(error), "ask again; if it stays, tell the operator"))
                 return
         _log.info("owner %s: evaluated in %.3f s", self._owner[:12], outcome.seconds)
         self._send(

@@ -84,6 +84,8 @@ class Wire:
             if linger:
                 self._drain()
         with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)  # helper processes may hold copies of the descriptor
+        with contextlib.suppress(OSError):
             self.sock.close()
 
     def _drain(self) -> None:

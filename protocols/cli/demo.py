@@ -16,7 +16,6 @@ from protocols.cli.options import Json, LoadedModel, ModelOptions, Workers, core
 from protocols.cli.remote import EncryptedRun, apply_tail, labels_of, parameters_of, run_encrypted
 from protocols.cli.terminal import bars, picture, side_by_side
 from protocols.engine import preparation_of
-from secureimg.ckks import view_ciphertext
 from secureimg.errors import ImageError
 from secureimg.graph import run_plain
 from secureimg.images import load_image, save_image
@@ -53,7 +52,7 @@ def demo(
     done = run_encrypted(options, loaded, values, workers or cores(), steps)
     body, tail = loaded.graph.body_and_tail()
     plain = run_plain(body, values).reshape(done.values.shape)
-    seen = _excerpt(view_ciphertext(done.sent), shown.shape[:2])
+    seen = _seen(done.sent, shown.shape[:2])
     saved = _save(save, shown, seen) if save is not None else []
     label = _name(loaded, labels_of(done.values)[0])
     if as_json:
@@ -95,10 +94,11 @@ def _picture(model: LoadedModel, image: Path | None, sample: int) -> tuple[NDArr
     return np.asarray(pixels[sample], dtype=np.float64).reshape(28, 28) / 255.0, f"a handwritten {digits[sample]}"
 
 
-def _excerpt(seen: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return as many of the ciphertext's bytes as the picture has pixels: averaging them would only give grey."""
-    height, width = min(size[0], seen.shape[0], 256), min(size[1], seen.shape[1], 256)
-    return np.ascontiguousarray(seen[:height, :width])
+def _seen(blob: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return as many of the ciphertext's bytes as the picture has pixels, as grey values."""
+    height, width = min(size[0], 256), min(size[1], 256)
+    tail = np.frombuffer(blob, dtype=np.uint8)[-height * width :]
+    return np.resize(tail, (height, width)).copy()
 
 
 def _save(directory: Path, shown: NDArray[np.float64], seen: NDArray[np.uint8]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,13 +63,11 @@ def run_encrypted(
         Records the steps.
     """
     start = time.perf_counter()
-    with (
-        steps.step("server", "start, load and compile the model") as starting,
-        ServerProcess(options, workers) as server,
-    ):
-        starting.seconds = time.perf_counter() - start
-        with OwnerClient(*server.address, server.identity) as client:
-            run = _with_client(client, model, values, steps)
+    with contextlib.ExitStack() as stack:
+        with steps.step("server", "start, load and compile the model"):
+            server = stack.enter_context(ServerProcess(options, workers))
+        client = stack.enter_context(OwnerClient(*server.address, server.identity))
+        run = _with_client(client, model, values, steps)
     run.seconds = {"compile": server.compile_seconds, **run.seconds, "total": time.perf_counter() - start}
     run.peak_rss["owner"] = peak_memory(children=False)
     return run

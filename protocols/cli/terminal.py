@@ -11,9 +11,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from protocols.cli.console import out
+
 __all__ = ["bars", "picture", "side_by_side"]
 
 _WIDTH = 36
+_SHADES = " .:-=+*#%@"
 
 
 def picture(values: NDArray[np.float64] | NDArray[np.uint8], width: int = _WIDTH) -> Text:
@@ -26,9 +29,12 @@ def picture(values: NDArray[np.float64] | NDArray[np.uint8], width: int = _WIDTH
     width : int
         Characters.
     """
-    pixels = values if values.dtype == np.uint8 else np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    scale = 1 if values.dtype == np.uint8 else 255
+    pixels = np.round(np.clip(values * scale, 0, 255)).astype(np.uint8)
     height = max(2, round(pixels.shape[0] / pixels.shape[1] * width / 2) * 2)
     method = Image.Resampling.NEAREST if pixels.shape[1] <= width else Image.Resampling.BOX
+    if not out.is_terminal:
+        return _shaded(Image.fromarray(pixels).convert("L").resize((width, height // 2), method))
     rows = np.asarray(Image.fromarray(pixels).convert("RGB").resize((width, height), method))
     text = Text(no_wrap=True)
     for y in range(0, height, 2):
@@ -64,6 +70,12 @@ def bars(names: Sequence[str], columns: Sequence[tuple[str, Sequence[float]]], w
         numbers = [f"{values[i]:.4f}" for _, values in columns]
         table.add_row(name, *numbers, "█" * filled, style=style)
     return table
+
+
+def _shaded(grey: Image.Image) -> Text:
+    """Render without colours, where output goes to a file: light to dark as characters."""
+    levels = np.asarray(grey).astype(np.int64) * len(_SHADES) // 256
+    return Text("\n".join("".join(_SHADES[level] for level in row) for row in levels), no_wrap=True)
 
 
 def _colour(pixel: NDArray[np.uint8]) -> str:

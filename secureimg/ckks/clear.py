@@ -50,7 +50,11 @@ def run_clear(program: Program, image: Array) -> tuple[Array, float]:
     registers: dict[int, Array] = dict(zip(text.inputs, pack_input(program.public, image), strict=True))
     headroom = math.inf
     for item in text.instructions:
-        registers[item.target] = value = _step(item, registers, text)
+        if item.op is Opcode.MATRIX:
+            value = text.matrices[item.step].values @ np.stack([registers[number] for number in item.sources])
+            registers.update(enumerate(value, item.target))
+        else:
+            registers[item.target] = value = _step(item, registers, text)
         left = item.step if item.op is Opcode.SWITCH else item.primes - (item.op is Opcode.RESCALE)
         largest = max(float(np.abs(value).max()), 1e-300)
         headroom = min(headroom, parameters.modulus_bits(left) - 1 - math.log2(item.scale) - math.log2(largest))

@@ -16,7 +16,7 @@ from secureimg.ckks.layout import Layout
 from secureimg.ckks.lowering import LinearStep, Lowered, lower
 from secureimg.ckks.noise import NoiseModel
 from secureimg.ckks.parameters import MAX_MODULUS_BITS, Parameters, PrimeBits
-from secureimg.ckks.planner import Plan, plan
+from secureimg.ckks.planner import Plan, plan, throughput_plan
 from secureimg.ckks.program import OwnerOp, Program, PublicProgram, _Body, _Places
 from secureimg.ckks.report import report
 from secureimg.errors import CompileError, ParameterError
@@ -197,7 +197,10 @@ class _Search:
         parameters, chain, counts, shape, _ = self._shape(width)
         if counts not in self.plans:
             left = {name: shape.primes_at(value.position) for name, value in shape.values.items()}
-            self.plans[counts] = plan(self.lowered, self.degree // 2 // self.batch, left, CostModel(self.degree))
+            slots = self.degree // 2 // self.batch
+            self.plans[counts] = (
+                throughput_plan(self.lowered) if slots == 1 else plan(self.lowered, slots, left, CostModel(self.degree))
+            )
         chosen = self.plans[counts]
         emitter = self.emitter(width, chain, NoiseModel(self.degree, parameters.primes), chosen)
         output = emitter.run()

@@ -18,7 +18,7 @@ from secureimg.ckks.diagonals import Fold, diagonal_vectors, rotation_tree
 from secureimg.ckks.lowering import LinearStep, Lowered, PolynomialStep, ProductStep
 from secureimg.ckks.noise import NoiseModel
 from secureimg.ckks.planner import LinearPlan, Plan
-from secureimg.ckks.text import Instruction, Opcode, Section, Text
+from secureimg.ckks.text import Instruction, Opcode, Section, Text, Weights
 
 __all__ = ["Chain", "Emitter", "Value"]
 
@@ -203,8 +203,8 @@ class Emitter:
         variance = np.full(step.bias.size, self.noise.rescale(goal) + self.noise.encoding(goal))
         primes = self.primes_at(position)
         registers: tuple[int, ...] = ()
-        plan = self.plan.linear[step.name] if self.plan is not None else None
-        copies = plan.placement.fold.count if plan else _TYPICAL_COPIES
+        plan = self.plan.linear.get(step.name) if self.plan is not None else None
+        copies = plan.placement.fold.count if plan else 1 if self.plan else _TYPICAL_COPIES
         if self.late_folds:
             variance += copies * (self.noise.rescale(goal) + self.noise.rotation(max(primes - 1, 1), goal))
         else:
@@ -219,6 +219,9 @@ class Emitter:
         if plan is not None:
             lowered = [self._lower(source, position) for source in sources]
             registers = self._diagonals(step, plan, lowered, plain_scales, position, goal)
+        elif self.plan is not None:
+            lowered = [self._lower(source, position) for source in sources]
+            registers = self._matrices(step, lowered, plain_scales, position, goal)
         return Value(registers, position + 1, goal, False, variance)
 
     def _diagonals(
@@ -267,6 +270,29 @@ class Emitter:
                 plain = self.text.plain(np.tile(bias[target], slots // out.period), after, goal)
                 total = self._do(Opcode.ADD_PLAIN, (total,), after, goal, plains=(plain,))
             found.append(total)
+        return tuple(found)
+
+    def _matrices(
+        self, step: LinearStep, sources: list[Value], plain_scales: list[float], position: int, goal: float
+    ) -> tuple[int, ...]:
+        """The throughput form: every element has a ciphertext of its own, and the matrix works on whole ciphertexts."""
+        primes, after = self.primes_at(position), self.primes_at(position + 1)
+        totals: list[int] = []
+        for source, matrix, plain_scale in zip(sources, step.matrices, plain_scales, strict=True):
+            self.text.matrices.append(Weights(matrix, plain_scale))
+            scale = source.scale * plain_scale
+            first = self._do(Opcode.MATRIX, source.registers, primes, scale, len(self.text.matrices) - 1)
+            self.text.registers += step.bias.size - 1
+            made = range(first, first + step.bias.size)
+            pairs = zip(totals, made, strict=True) if totals else ()
+            totals = [self._do(Opcode.ADD, pair, primes, scale) for pair in pairs] or list(made)
+        found = []
+        for total, shift in zip(totals, step.bias.tolist(), strict=True):
+            settled = self._rescale(total, position, sources[0].scale * plain_scales[0])
+            if shift:
+                plain = self.text.plain(float(shift), after, goal)
+                settled = self._do(Opcode.ADD_PLAIN, (settled,), after, goal, plains=(plain,))
+            found.append(settled)
         return tuple(found)
 
     def _fold(self, total: int, fold: Fold, primes: int, scale: float) -> int:

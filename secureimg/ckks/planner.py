@@ -17,7 +17,7 @@ from secureimg.ckks.placements import placements
 from secureimg.ckks.pooling import Presum, cells_of, presum
 from secureimg.errors import CompileError
 
-__all__ = ["LinearPlan", "Plan", "plan"]
+__all__ = ["LinearPlan", "Plan", "plan", "throughput_plan"]
 
 _BEAM = 3
 _KEPT = 6
@@ -115,6 +115,19 @@ def _packings(lowered: Lowered, slots: int, cells: dict[str, list[tuple[int, int
                     back = sparse.csr_array(packing.matrix[np.argsort(order)])
                     found.append(replace(packing, matrix=back))
     return found
+
+
+def throughput_plan(lowered: Lowered) -> Plan:
+    """The plan of the throughput layout: a ciphertext for each element, a slot for each image."""
+    sizes = {lowered.input: int(np.prod(lowered.input_shape))}
+    for step in lowered.steps:
+        sizes[step.name] = step.bias.size if isinstance(step, LinearStep) else sizes[step.inputs[0]]
+    layouts = {
+        name: Layout(1, size, np.arange(size), np.zeros(size, dtype=np.int64), 1) for name, size in sizes.items()
+    }
+    size = sizes[lowered.input]
+    packing = InputPacking(layouts[lowered.input], np.arange(size), lowered.input_shape, None, "an image a slot")
+    return Plan(packing, layouts)
 
 
 def plan(lowered: Lowered, slots: int, primes: dict[str, int], costs: CostModel) -> Plan:

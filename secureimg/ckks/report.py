@@ -15,6 +15,10 @@ from secureimg.ckks.text import Opcode, Text
 __all__ = ["CostReport", "LayerCost", "report"]
 
 
+_BULK = 0.4
+"""A product within a matrix of whole ciphertexts, over a single one through SEAL."""
+
+
 class LayerCost(msgspec.Struct, frozen=True):
     """One layer: data primes left at its start, operations, predicted milliseconds on one core, and its layout."""
 
@@ -69,6 +73,10 @@ def report(
         elif item.op is Opcode.PRODUCTS:
             row[2] += len(item.sources)
             row[4] += len(item.sources) * costs.product(item.primes)
+        elif item.op is Opcode.MATRIX:
+            entries = text.matrices[item.step].values.nnz
+            row[2] += entries
+            row[4] += entries * costs.product(item.primes) * _BULK + len(item.sources) * costs.rescale(item.primes)
         elif item.op in (Opcode.SQUARE, Opcode.MULTIPLY):
             row[3] += 1
             row[4] += costs.square(item.primes)

@@ -8,6 +8,7 @@ import numpy as np
 import tenseal.sealapi as seal
 
 from secureimg.ckks.blobs import Kind, frame, unframe
+from secureimg.ckks.bulk import matrix_times_ciphertexts
 from secureimg.ckks.evaluation_keys import LoadedKeys, galois_element
 from secureimg.ckks.program import Program, PublicProgram
 from secureimg.ckks.sealio import SEED_BYTES, ciphertext_from_words, join_limbs, pack_limbs, packed_bytes, save_raw, seal_header, unpack_limbs
@@ -94,6 +95,9 @@ class Machine:
 
     def execute(self, item: Instruction, registers: dict[int, seal.Ciphertext], keys: LoadedKeys) -> None:
         """Run one instruction."""
+        if item.op is Opcode.MATRIX:
+            self._matrix(item, registers)
+            return
         evaluator, sources = self.evaluator, [registers[number] for number in item.sources]
         out = seal.Ciphertext()
         match item.op:
@@ -119,6 +123,13 @@ class Machine:
                 evaluator.relinearize_inplace(out, keys.relinearisation)
         out.scale = item.scale
         registers[item.target] = out
+
+    def _matrix(self, item: Instruction, registers: dict[int, seal.Ciphertext]) -> None:
+        weights = self.program.text.matrices[item.step]
+        primes = self.parameters.primes[: item.primes]
+        words = [join_limbs(save_raw(registers[number])) for number in item.sources]
+        for offset, row in enumerate(matrix_times_ciphertexts(weights, words, primes)):
+            registers[item.target + offset] = ciphertext_from_words(self.parameters, item.primes, row, item.scale)
 
     def _products(self, sources: list[seal.Ciphertext], plains: tuple[int, ...], out: seal.Ciphertext) -> None:
         evaluator, scratch, table = self.evaluator, self._scratch, self.plains

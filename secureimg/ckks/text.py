@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-__all__ = ["Instruction", "Opcode", "Plain", "Section", "Text"]
+__all__ = ["Instruction", "Opcode", "Plain", "Section", "Text", "Weights"]
 
 
 class Opcode(enum.IntEnum):
@@ -30,6 +31,8 @@ class Opcode(enum.IntEnum):
     """target = source squared, relinearised."""
     MULTIPLY = 8
     """target = product of two sources, relinearised."""
+    MATRIX = 9
+    """targets `target, target + 1, ...` = matrix number `step` times the sources, each one image element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,14 @@ class Plain:
     scale: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """A matrix operand: `values` rounds to integers at `scale`."""
+
+    values: sparse.csr_array
+    scale: float
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """Instructions `first ... last - 1` sum products of shared inputs into `totals`: work that can be divided."""
@@ -71,6 +82,7 @@ class Text:
     slots: int
     instructions: list[Instruction] = field(default_factory=list)
     plains: list[Plain] = field(default_factory=list)
+    matrices: list[Weights] = field(default_factory=list)
     registers: int = 0
     sections: list[Section] = field(default_factory=list)
     inputs: tuple[int, ...] = ()

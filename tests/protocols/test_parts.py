@@ -1,0 +1,117 @@
+"""The server's parts on their own: key memory, the queue, identities, ranges."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.cli.inputs import round_outwards
+from protocols.evaluation import EvaluationQueue, QueueFullError
+from protocols.identity import create_identities, enrol_owner, ensure_identities
+from protocols.keystore import KeyStore, NoRoomError
+from protocols.tls import owner_context, server_context
+from secureimg.errors import KeyMaterialError
+
+
+def put(store: KeyStore[str], owner: str, key: str, size: int) -> None:
+    store.fill(store.reserve(owner, key, size), f"{owner} {key}")
+
+
+def test_keys_are_found_by_their_owner_only() -> None:
+    store: KeyStore[str] = KeyStore(100, 300)
+    put(store, "alice", "k", 50)
+    put(store, "bob", "k", 50)
+    assert not store.holds("eve", "k")
+    with store.use("alice", "k") as keys, store.use("eve", "k") as none:
+        assert (keys, none) == ("alice k", None)
+
+
+def test_an_owners_share_evicts_its_own_oldest_keys_first() -> None:
+    store: KeyStore[str] = KeyStore(100, 300)
+    for key in ("a", "b"):
+        put(store, "alice", key, 50)
+    put(store, "bob", "x", 100)
+    with store.use("alice", "a"):
+        pass
+    put(store, "alice", "c", 50)
+    assert [store.holds("alice", key) for key in "abc"] == [True, False, True]
+    assert store.holds("bob", "x")
+
+
+def test_keys_in_use_or_on_their_way_are_not_evicted() -> None:
+    store: KeyStore[str] = KeyStore(100, 150)
+    put(store, "alice", "a", 100)
+    with store.use("alice", "a"), pytest.raises(NoRoomError, match="in use"):
+        store.reserve("bob", "b", 100)
+    arriving = store.reserve("bob", "b", 100)
+    with pytest.raises(NoRoomError):
+        store.reserve("carol", "c", 100)
+    store.cancel(arriving)
+    store.reserve("carol", "c", 100)
+    with pytest.raises(NoRoomError, match="one owner may hold 100"):
+        store.reserve("alice", "a", 101)
+
+
+def test_the_queue_refuses_at_once_when_full_and_serves_on() -> None:
+    gate = threading.Event()
+    jobs = EvaluationQueue(places=1)
+
+    def slow() -> bytes:
+        gate.wait(20)
+        return b"done"
+
+    first, second = jobs.submit(slow), jobs.submit(lambda: b"next")
+    with pytest.raises(QueueFullError, match="queue of 1 full") as caught:
+        jobs.submit(slow)
+    assert caught.value.retry_after > 0
+    assert second.cancel()
+    third = jobs.submit(lambda: b"third")
+    gate.set()
+    assert (first.result(20).blob, third.result(20).blob) == (b"done", b"third")
+    failing = jobs.submit(lambda: bytes(-1))
+    assert isinstance(failing.exception(20), ValueError)
+    jobs.close(5)
+
+
+def test_identities_are_private_and_never_overwritten(tmp_path: Path) -> None:
+    directory = tmp_path / "tls"
+    assert ensure_identities(directory)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in directory.iterdir())
+    assert not ensure_identities(directory)
+    with pytest.raises(KeyMaterialError, match="overwritten"):
+        create_identities(directory)
+    enrol_owner(directory, "second", tmp_path / "second.pem")
+    owner_context(tmp_path / "second.pem")
+    (directory / "server.key").unlink()
+    with pytest.raises(KeyMaterialError, match=r"lacks server\.key"):
+        ensure_identities(directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_broken_identity_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    bundle = tmp_path / "owner.pem"
+    with pytest.raises(KeyMaterialError):
+        owner_context(bundle)
+    bundle.write_bytes(content)
+    bundle.chmod(0o600)
+    with pytest.raises(KeyMaterialError, match="not an owner's identity"):
+        owner_context(bundle)
+    bundle.chmod(0o644)
+    with pytest.raises(KeyMaterialError, match="readable by others"):
+        owner_context(bundle)
+    with pytest.raises(KeyMaterialError):
+        server_context(tmp_path)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_a_range_is_rounded_outwards_and_little_more_is_told(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    bottom, top = round_outwards(low, high)
+    assert bottom <= low <= high <= top
+    assert bottom < top
+    assert top - bottom <= (high - low) + max(abs(low), abs(high)) + 1
