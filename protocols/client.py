@@ -193,7 +193,7 @@ class OwnerClient:
         if self._keys is None:
             raise LocalProtocolError("no keys registered: call register(keys) first")
         values = np.asarray(x, dtype=np.float64)
-        if values.ndim != len(self.program.input_shape) + 1 or not len(values):
+        if values.shape[1:] != self.program.input_shape or not len(values):
             raise LocalProtocolError(
                 f"expected an array of shape (N, {', '.join(map(str, self.program.input_shape))}), got {values.shape}"
             )

@@ -85,7 +85,12 @@ def models(as_json: Json = False) -> None:
     for title in ("name", "what", "accuracy", "trained on"):
         table.add_column(title)
     for card in cards:
-        table.add_row(card.name, card.title, f"{100 * card.accuracy:.2f} %", card.trained_on)
+        table.add_row(
+            card.name,
+            card.title,
+            "\n".join(f"{100 * share:.2f} % {held}" for held, share in card.accuracy.items()),
+            card.trained_on,
+        )
     out.print(table)
 
 

@@ -14,6 +14,9 @@ __all__ = ["Ranges", "measure_ranges", "test_pictures"]
 Array = NDArray[np.float64]
 
 _HEADROOM = 1.5
+_SMALLEST = 2.0**-20
+_STRONG = 4
+_KINDS, _SMOOTH, _STROKES = 6, 1, 2
 
 
 def test_pictures(shape: tuple[int, ...], low: float, high: float, count: int = 48) -> Array:
@@ -36,12 +39,12 @@ def test_pictures(shape: tuple[int, ...], low: float, high: float, count: int = 
             angle = math.sin(seed * wave * 1.7) * wave * 9 * x + math.cos(seed * wave * 2.3) * wave * 9 * y
             waves += np.cos(angle + seed * wave + channel * seed) / wave
         smooth = (waves - waves.min()) / (np.ptp(waves) or 1.0)
-        kind = number % 6
+        kind = number % _KINDS
         if kind == 0:
             picture = noise
-        elif kind == 1:
+        elif kind == _SMOOTH:
             picture = smooth
-        elif kind == 2:
+        elif kind == _STROKES:
             picture = (np.abs(smooth - 0.5) < 0.08).astype(np.float64)
         elif kind == 3:
             picture = (smooth > 0.5) * (0.7 + 0.3 * noise)
@@ -60,28 +63,58 @@ class Ranges:
     Attributes
     ----------
     exponents : dict of str to int
-        Least e with |v| <= 2^e for every value v, with headroom.
+        e for every value v: pictures of the model's kind keep |v| below 2^e. Scales are chosen by it; larger values lose
+        nothing but headroom.
     squares : dict of str to array
-        Largest mean over a kind of pictures of v^2 for every element, shape (n,).
+        Mean of v^2 for every element, shape (n,), with a floor.
     bounds : dict of str to float
-        Largest |v| seen, with headroom.
+        Largest |v| seen on any picture, with headroom.
+    typical : dict of str to float
+        Largest |v| seen on pictures of the model's kind.
+    strong : array of shape (k, *input_shape)
+        The pictures with the largest results.
     """
 
-    def __init__(self, lowered: Lowered, pictures: Array, low: float, high: float) -> None:
-        values = lowered.run(pictures)
+    def __init__(self, lowered: Lowered, usual: Array, unusual: Array, largest_input: float) -> None:
+        values = lowered.run(np.concatenate([usual, unusual]))
+        count = len(usual)
         self.bounds: dict[str, float] = {}
+        self.typical: dict[str, float] = {}
         self.exponents: dict[str, int] = {}
         self.squares: dict[str, Array] = {}
         for name, value in values.items():
-            bound = max(abs(low), abs(high)) if name == lowered.input else _HEADROOM * float(np.abs(value).max())
-            self.bounds[name] = max(bound, 2.0**-20)
-            self.exponents[name] = math.ceil(math.log2(self.bounds[name]))
-            self.squares[name] = np.maximum(np.mean(value**2, axis=0), 1e-3 * float(np.max(value**2)))
+            bound = largest_input if name == lowered.input else _HEADROOM * float(np.abs(value).max())
+            likely = largest_input if name == lowered.input else float(np.abs(value[:count]).max())
+            self.bounds[name] = max(bound, _SMALLEST)
+            self.typical[name] = max(likely, _SMALLEST)
+            self.exponents[name] = math.ceil(math.log2(self.typical[name]))
+            squares = value[:count] ** 2
+            self.squares[name] = np.maximum(np.mean(squares, axis=0), 1e-3 * float(np.max(squares)))
+        order = np.argsort(np.abs(values[lowered.output]).max(axis=1))
+        self.strong = np.concatenate([usual, unusual])[order[-_STRONG:]]
 
 
-def measure_ranges(lowered: Lowered, low: float, high: float, samples: Array | None = None) -> Ranges:
-    """Ranges of every value on the given samples, shape (N, *input_shape), and on `test_pictures`."""
-    pictures = test_pictures(lowered.input_shape, low, high)
+def measure_ranges(
+    lowered: Lowered, low: float, high: float, samples: Array | None = None, cautious: bool = False
+) -> Ranges:
+    """Ranges of every value.
+
+    Parameters
+    ----------
+    low, high : float
+        Range of the inputs.
+    samples : array of shape (N, *input_shape), optional
+        Pictures of the model's kind. Default: the smooth fields and strokes among `test_pictures`.
+    cautious : bool
+        Take every test picture for one of the model's kind.
+    """
+    made = test_pictures(lowered.input_shape, low, high)
+    kinds = np.arange(len(made)) % _KINDS
+    usual = made[(kinds == _SMOOTH) | (kinds == _STROKES)]
+    unusual = made[(kinds != _SMOOTH) & (kinds != _STROKES)]
     if samples is not None:
-        pictures = np.concatenate([pictures, np.asarray(samples, dtype=np.float64).reshape(-1, *lowered.input_shape)])
-    return Ranges(lowered, pictures, low, high)
+        usual = np.asarray(samples, dtype=np.float64).reshape(-1, *lowered.input_shape)
+        unusual = made
+    if cautious:
+        usual = np.concatenate([usual, unusual])
+    return Ranges(lowered, usual, unusual, max(abs(low), abs(high)))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureimg.ckks.calibration import Ranges, measure_ranges
+from secureimg.ckks.clear import run_clear
 from secureimg.ckks.costs import CostModel
 from secureimg.ckks.emit import Chain, Emitter, Value
 from secureimg.ckks.layout import Layout
@@ -30,7 +31,12 @@ _MARGIN_BITS = 3
 _WIDTHS = range(20, 57)
 _LARGEST_PRIME = 60
 _CONFIDENCE = 8.0
-_AIM = 1 / 32
+_FINEST = 2.0**-24
+_LATE_FOLD_SURPLUS = 8
+"""Folding late costs three bits or so: only where the precision asked for is reached this many times over,"""
+_LATE_FOLD_WORTH = 0.9
+"""and where it saves a tenth of the time."""
+_HOPELESS = 4.0
 
 
 def compile(
@@ -38,7 +44,7 @@ def compile(
     *,
     input_range: tuple[float, float] | None = None,
     samples: Array | None = None,
-    precision: float = 2.0**-8,
+    precision: float = 2.0**-7,
     batch: int = 1,
     layout: str = "slots",
     ring_degree: int | None = None,
@@ -55,7 +61,8 @@ def compile(
     samples : array of shape (N, *input_shape), optional
         Typical inputs, to measure ranges on in addition to the built-in test pictures.
     precision : float
-        Largest acceptable predicted error, relative to the largest output.
+        Largest acceptable predicted error, relative to the largest output on pictures of the model's kind. More is
+        delivered where it costs nothing.
     batch : int
         Images in one evaluation, a power of two; they share the ciphertexts' spare slots.
     layout : "slots" or "throughput"
@@ -80,7 +87,6 @@ def compile(
     body, tail = graph.body_and_tail()
     low, high = _input_range(graph, input_range)
     lowered = lower(body)
-    ranges = measure_ranges(lowered, low, high, samples)
     degrees = sorted(MAX_MODULUS_BITS) if ring_degree is None else [ring_degree]
     if ring_degree is not None and ring_degree not in MAX_MODULUS_BITS:
         raise CompileError(f"ring degree {ring_degree} is not supported: use one of {sorted(MAX_MODULUS_BITS)}")
@@ -90,13 +96,17 @@ def compile(
             batch = degree // 2
         if batch < 1 or degree // 2 % batch:
             raise CompileError(f"batch {batch} must be a power of two, at most {max(degrees) // 2}")
-        for late_folds in (True, False):
-            found = _Search(lowered, ranges, degree, batch, late_folds).run(precision)
+        for cautious in (False, True):
+            ranges = measure_ranges(lowered, low, high, samples, cautious)
+            found = _choose(lowered, ranges, degree, batch, precision)
             if found is None:
-                continue
-            reached = min(reached, found.error / ranges.bounds[lowered.output])
-            if reached <= precision:
-                return _finish(graph, tail, lowered, ranges, found, (low, high), batch, layout, CostModel(degree, speed))
+                break
+            reached = min(reached, found.error / ranges.typical[lowered.output])
+            if found.error > precision * ranges.typical[lowered.output]:
+                break
+            program = _finish(graph, tail, lowered, ranges, found, (low, high), batch, layout, CostModel(degree, speed))
+            if _holds(program, lowered, ranges):
+                return program
     raise CompileError(_no_room(lowered, reached, precision, degrees))
 
 
@@ -140,14 +150,37 @@ class _Found:
     output: Value
     error: float
 
+    def price(self, costs: CostModel) -> float:
+        """Predicted milliseconds."""
+        return report(self.emitter.text, self.parameters, costs, {}, {}).milliseconds
+
+
+def _choose(lowered: Lowered, ranges: Ranges, degree: int, batch: int, precision: float) -> _Found | None:
+    """Late folds where they save time worth having and precision is to spare, else early ones."""
+    plans: dict[tuple[int, ...], Plan] = {}
+    early = _Search(lowered, ranges, degree, batch, False, plans).run(precision)
+    late = _Search(lowered, ranges, degree, batch, True, plans).run(precision / _LATE_FOLD_SURPLUS)
+    wanted = precision / _LATE_FOLD_SURPLUS * ranges.typical[lowered.output]
+    if early is None or late is None or late.error > wanted:
+        return early
+    costs = CostModel(degree)
+    return late if late.price(costs) < _LATE_FOLD_WORTH * early.price(costs) else early
+
 
 class _Search:
-    """Tries working precisions at one ring degree, narrow ones first."""
+    """Tries working precisions at one ring degree."""
 
-    def __init__(self, lowered: Lowered, ranges: Ranges, degree: int, batch: int, late_folds: bool) -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        ranges: Ranges,
+        degree: int,
+        batch: int,
+        late_folds: bool,
+        plans: dict[tuple[int, ...], Plan],
+    ) -> None:
         self.lowered, self.ranges, self.degree, self.batch = lowered, ranges, degree, batch
-        self.late_folds = late_folds
-        self.plans: dict[tuple[int, ...], Plan] = {}
+        self.late_folds, self.plans = late_folds, plans
 
     def emitter(self, width: int, chain: Chain, noise: NoiseModel, chosen: Plan | None) -> Emitter:
         exponents, squares = self.ranges.exponents, self.ranges.squares
@@ -162,7 +195,8 @@ class _Search:
         for bits in chain.needed:
             count = max(math.ceil(bits / _LARGEST_PRIME), 1)
             groups.append([max(math.ceil(bits / count), low)] * count)
-        last = math.ceil(math.log2(output.scale)) + self.ranges.exponents[self.lowered.output] + _MARGIN_BITS + 1
+        bound = math.log2(output.scale) + math.log2(self.ranges.bounds[self.lowered.output])
+        last = math.ceil(bound) + _MARGIN_BITS + 1
         if last > _LARGEST_PRIME:
             return None
         data = (last, *(size for group in reversed(groups) for size in group))
@@ -207,23 +241,51 @@ class _Search:
         return _Found(parameters, chosen, emitter, output, _error(output))
 
     def run(self, precision: float) -> _Found | None:
-        """The narrowest attempt that is well inside the precision, else the most precise one."""
+        """The finest attempt with the fewest primes; with more primes only if the precision asks for them."""
         widths = list(self.widths())
         if not widths:
             return None
-        bound = precision * self.ranges.bounds[self.lowered.output]
-        low, high = 0, len(widths) - 1
+        typical = self.ranges.typical[self.lowered.output]
+        fewest = min(self._primes(width) for width in widths)
+        low, high = 0, max(place for place, width in enumerate(widths) if self._primes(width) == fewest)
         while low < high:
             middle = (low + high) // 2
-            if _error(self._shape(widths[middle])[-1]) <= bound * _AIM:
+            if _error(self._shape(widths[middle])[-1]) <= typical * _FINEST:
                 high = middle
             else:
                 low = middle + 1
+        if _error(self._shape(widths[-1])[-1]) > _HOPELESS * precision * typical:
+            return None
         found = self.attempt(widths[low])
-        while found.error > bound and low < len(widths) - 1:
+        while found.error > precision * typical and low < len(widths) - 1:
             low += 1
             found = self.attempt(widths[low])
         return found
+
+    def _primes(self, width: int) -> int:
+        fitted = self.chain_bits(width)
+        return len(fitted[1].data) if fitted is not None else 0
+
+
+def _holds(program: Program, lowered: Lowered, ranges: Ranges) -> bool:
+    """Whether the cleartext twin, on the pictures with the largest results, has room and gives the graph's results.
+
+    Raises
+    ------
+    CompileError
+        If it gives others: that is a fault of the compiler, caught before any key exists.
+    """
+    wanted = lowered.run(ranges.strong)[lowered.output]
+    for picture, right in zip(ranges.strong, wanted, strict=True):
+        result, headroom = run_clear(program, picture)
+        if headroom < 1:
+            return False
+        if np.abs(result.reshape(-1) - right).max() > 1e-6 * max(float(np.abs(right).max()), 1e-6):
+            raise CompileError(
+                "the compiled program does not give the model's results in the clear: this is a fault in secureimg, please "
+                "report it with the model"
+            )
+    return True
 
 
 def _error(output: Value) -> float:

@@ -36,8 +36,8 @@ class ModelCard:
         What the model wants from an image.
     labels : tuple of str
         Names of the output's elements.
-    accuracy : float
-        Share of the test set answered right, in the clear.
+    accuracy : dict of str to float
+        Share of each held-out set answered right, in the clear.
     trained_on : str
         The data, and what was left out.
     sha256 : str
@@ -51,7 +51,7 @@ class ModelCard:
     file: str
     preprocessing: Preprocessing
     labels: tuple[str, ...]
-    accuracy: float
+    accuracy: dict[str, float]
     trained_on: str
     sha256: str
     seed: int
@@ -63,8 +63,8 @@ def read_card(text: str | bytes, where: str) -> ModelCard:
     Parameters
     ----------
     text : str or bytes
-        JSON: {"name", "title", "file", "preprocessing": {"mode", "size", "mean", "std"}, "labels", "accuracy",
-        "trained_on", "sha256", "seed"}.
+        JSON: {"name", "title", "file", "preprocessing": {"mode", "size", "mean", "std"}, "labels",
+        "accuracy": {held-out set: share}, "trained_on", "sha256", "seed"}.
     where : str
         How messages call the card.
 
@@ -91,7 +91,7 @@ def read_card(text: str | bytes, where: str) -> ModelCard:
             file=_text(data["file"]),
             preprocessing=preprocessing,
             labels=tuple(_text(v) for v in data["labels"]),
-            accuracy=float(data["accuracy"]),
+            accuracy={_text(k): float(v) for k, v in data["accuracy"].items()},
             trained_on=_text(data["trained_on"]),
             sha256=_text(data["sha256"]),
             seed=int(data["seed"]),

@@ -148,3 +148,23 @@ def no_certificate() -> ssl.SSLContext:
 
 
 os.environ.setdefault("COLUMNS", "120")
+
+
+class CommandLine:
+    """The command, run as a process."""
+
+    run = staticmethod(run_cli)
+    json = staticmethod(run_json)
+    write_model = staticmethod(write_model)
+    start_server = staticmethod(start_server)
+    stop_server = staticmethod(stop_server)
+
+
+@pytest.fixture(scope="session")
+def command() -> CommandLine:
+    return CommandLine()
+
+
+@pytest.fixture
+def anonymous() -> ssl.SSLContext:
+    return no_certificate()

