@@ -1,2 +1,1 @@
 """Computing on images that nobody but their owner may see."""
-

@@ -114,7 +114,8 @@ def _read_ready(stream: IO[bytes], process: subprocess.Popen[bytes], log: IO[byt
     try:
         ready: dict[str, Any] = json.loads(text)
     except ValueError:
-        status = process.wait(_STOP_SECONDS)
+        process.kill()  # if it is not gone already
+        status = process.wait()
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise ProtocolError(f"the server process ended with status {status} before it listened: {last[0]}") from None

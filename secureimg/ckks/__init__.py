@@ -1,6 +1,6 @@
 """Graphs on CKKS ciphertexts: compiler, keys, blobs, evaluation."""
 
-from secureimg.ckks.compiler import compile
+from secureimg.ckks.compiler import compile  # noqa: A004  the field's word; callers write ckks.compile
 from secureimg.ckks.costs import CostModel, measure_machine
 from secureimg.ckks.evaluation_keys import EvaluationKeys
 from secureimg.ckks.evaluator import Evaluator

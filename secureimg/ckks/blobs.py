@@ -81,7 +81,9 @@ def unframe(
     name = kind.name.lower().replace("_", " ")
     view = memoryview(blob).cast("B")
     if len(view) < HEADER_BYTES:
-        raise BlobError(f"{name} blob is truncated: {len(view)} bytes, a header alone has {HEADER_BYTES}; send it again")
+        raise BlobError(
+            f"{name} blob is truncated: {len(view)} bytes, a header alone has {HEADER_BYTES}; send it again"
+        )
     magic, version, found, of, key, length = _HEADER.unpack_from(view)
     if magic != _MAGIC:
         raise BlobError(f"not a secureimg blob: it does not begin with {_MAGIC!r}; a {name} blob was expected")
@@ -102,7 +104,9 @@ def unframe(
             f"{name} blob belongs to program {of.hex()[:16]}, not to {program.hex()[:16]}: make it anew for this program"
         )
     if key_id is not None and key != key_id.ljust(16, b"\0"):
-        raise BlobError(f"{name} blob belongs to key {key.hex()[:16]}, not to {key_id.hex()[:16]}: use the matching keys")
+        raise BlobError(
+            f"{name} blob belongs to key {key.hex()[:16]}, not to {key_id.hex()[:16]}: use the matching keys"
+        )
     payload = view[HEADER_BYTES:]
     digest = hashlib.sha256(view[: _HEADER.size])
     digest.update(payload)

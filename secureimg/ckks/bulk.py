@@ -23,7 +23,7 @@ __all__ = ["matrix_times_ciphertexts"]
 _CHUNK = 2048
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _rows_times(
     starts: NDArray[np.int64],
     columns: NDArray[np.int64],

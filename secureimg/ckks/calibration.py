@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from secureimg.ckks.lowering import Lowered
 
-__all__ = ["Ranges", "measure_ranges", "test_pictures"]
+__all__ = ["Ranges", "measure_ranges", "trial_pictures"]
 
 Array = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ _STRONG = 4
 _KINDS, _SMOOTH, _STROKES = 6, 1, 2
 
 
-def test_pictures(shape: tuple[int, ...], low: float, high: float, count: int = 48) -> Array:
+def trial_pictures(shape: tuple[int, ...], low: float, high: float, count: int = 48) -> Array:
     """Pictures of many kinds, shape (count + 3, *shape): noise, smooth fields, strokes, half-dark ones, and constants.
 
     They are computed, not drawn at random: the same shape and range give the same pictures on every machine.
@@ -104,11 +104,11 @@ def measure_ranges(
     low, high : float
         Range of the inputs.
     samples : array of shape (N, *input_shape), optional
-        Pictures of the model's kind. Default: the smooth fields and strokes among `test_pictures`.
+        Pictures of the model's kind. Default: the smooth fields and strokes among `trial_pictures`.
     cautious : bool
         Take every test picture for one of the model's kind.
     """
-    made = test_pictures(lowered.input_shape, low, high)
+    made = trial_pictures(lowered.input_shape, low, high)
     kinds = np.arange(len(made)) % _KINDS
     usual = made[(kinds == _SMOOTH) | (kinds == _STROKES)]
     unusual = made[(kinds != _SMOOTH) & (kinds != _STROKES)]

@@ -65,12 +65,12 @@ def run_clear(program: Program, image: Array) -> tuple[Array, float]:
 def _step(item: Instruction, registers: dict[int, Array], text: Text) -> Array:
     sources = [registers[number] for number in item.sources]
     if item.op is Opcode.ROTATE:
-        return np.roll(sources[0], -item.step)
+        return np.asarray(np.roll(sources[0], -item.step))
     if item.op is Opcode.PRODUCTS:
         plains = (text.plains[number].values for number in item.plains)
-        return np.sum([source * plain for source, plain in zip(sources, plains, strict=True)], axis=0)
+        return np.asarray(np.sum([source * plain for source, plain in zip(sources, plains, strict=True)], axis=0))
     if item.op is Opcode.ADD:
-        return np.sum(sources, axis=0)
+        return np.asarray(np.sum(sources, axis=0))
     if item.op is Opcode.ADD_PLAIN:
         return sources[0] + text.plains[item.plains[0]].values
     if item.op is Opcode.SQUARE:

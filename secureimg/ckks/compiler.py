@@ -39,7 +39,7 @@ _LATE_FOLD_WORTH = 0.9
 _HOPELESS = 4.0
 
 
-def compile(
+def compile(  # noqa: A001  the field's word; callers write ckks.compile
     graph: Graph,
     *,
     input_range: tuple[float, float] | None = None,
@@ -113,7 +113,9 @@ def compile(
 def _input_range(graph: Graph, given: tuple[float, float] | None) -> tuple[float, float]:
     low, high = given if given is not None else graph.preprocessing.range if graph.preprocessing else (0.0, 1.0)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise CompileError(f"input range ({low}, {high}) is empty or not finite: give the smallest and largest input value")
+        raise CompileError(
+            f"input range ({low}, {high}) is empty or not finite: give the smallest and largest input value"
+        )
     return float(low), float(high)
 
 

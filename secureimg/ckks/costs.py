@@ -6,6 +6,7 @@ scale it with one measurement of the machine at hand.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class CostModel:
 
     @property
     def _size(self) -> float:
-        return self.speed * (self.ring_degree / 8192) ** 1.08
+        return self.speed * math.pow(self.ring_degree / 8192, 1.08)
 
     def rotation(self, primes: int) -> float:
         """One rotation, or one relinearisation."""

@@ -183,9 +183,7 @@ def _distinct(place: Indices, step: Indices, slots: int, more: Indices | None = 
     return int(np.count_nonzero(seen))
 
 
-def rotation_tree(
-    offsets: Iterable[int], slots: int, known: Iterable[int] = ()
-) -> list[tuple[int, int, int]]:
+def rotation_tree(offsets: Iterable[int], slots: int, known: Iterable[int] = ()) -> list[tuple[int, int, int]]:
     """Edges `(parent, child, step)` that reach every offset from 0 with few distinct steps (few keys).
 
     Each non-zero offset costs one rotation; a step that occurs on many edges costs one key. Edges come parents first.

@@ -84,7 +84,9 @@ def _divisions(items: list[Instruction], workers: int) -> Iterator[list[Owner]]:
     giants = [item.target for item in products]
     for names, by_giant in ((babies, False), (giants, True)):
         for shift in range(-2, 3):
-            cut = [len(names) * worker // workers + (shift if 0 < worker < workers else 0) for worker in range(workers + 1)]
+            cut = [
+                len(names) * worker // workers + (shift if 0 < worker < workers else 0) for worker in range(workers + 1)
+            ]
             share = {name: sum(place >= c for c in cut[1:-1]) for place, name in enumerate(names)}
             yield [_owner(share, worker, by_giant) for worker in range(workers)]
 

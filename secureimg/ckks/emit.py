@@ -46,7 +46,7 @@ class Chain:
         while len(self.needed) <= position:
             self.needed.append(0.0)
         self.needed[position] = max(self.needed[position], bits)
-        return 2.0**bits
+        return math.pow(2.0, bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,10 +412,10 @@ class _Powers:
             term, total = emitter._lower(term, position), emitter._lower(total, position)
             primes = emitter.primes_at(position)
             plain = emitter.text.plain(factor, primes, total.scale / term.scale)
-            registers = []
+            added = []
             for register, other in zip(term.registers, total.registers, strict=True):
                 scaled = emitter._do(Opcode.PRODUCTS, (register,), primes, total.scale, plains=(plain,))
-                registers.append(emitter._do(Opcode.ADD, (other, scaled), primes, total.scale))
+                added.append(emitter._do(Opcode.ADD, (other, scaled), primes, total.scale))
             variance = total.variance + factor**2 * term.variance
-            total = replace(total, registers=tuple(registers), variance=variance)
+            total = replace(total, registers=tuple(added), variance=variance)
         return total

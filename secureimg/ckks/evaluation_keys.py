@@ -20,6 +20,7 @@ from secureimg.ckks.program import PublicProgram
 from secureimg.ckks.report import switch_key_bytes
 from secureimg.ckks.sealio import (
     SEED_BYTES,
+    Words,
     galois_index,
     load_raw,
     pack_limbs,
@@ -150,16 +151,16 @@ def _expand(view: memoryview, primes: int, parameters: Parameters) -> list[Any]:
     chain, degree = parameters.primes, parameters.ring_degree
     used = (*chain[:primes], chain[-1])
     size = packed_bytes(used, degree)
-    digits = []
+    digits: list[tuple[Words, bytes]] = []
     start = 0
     rows = [*range(primes), len(chain) - 1]
     for _ in range(primes):
         seed = _SEED_PREFIX + bytes(view[start : start + _SEED])
-        words = np.zeros((len(chain), degree), dtype=np.uint64)
+        words: Words = np.zeros((len(chain), degree), dtype=np.uint64)
         words[rows] = unpack_limbs(view[start + _SEED : start + _SEED + size], used, degree)
         digits.append((words, seed))
         start += _SEED + size
-    zero = np.zeros((2, len(chain), degree), dtype=np.uint64)
+    zero: Words = np.zeros((2, len(chain), degree), dtype=np.uint64)
     digits.extend([(zero, b"")] * (len(chain) - 1 - primes))
     return switch_key(parameters, digits)
 

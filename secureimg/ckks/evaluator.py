@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Self
 
 from secureimg.ckks.costs import CostModel
 from secureimg.ckks.division import Share, divide
@@ -53,10 +54,12 @@ class Evaluator:
         self.workers = workers
         self._machine = Machine(program)
         costs = CostModel(program.public.parameters.ring_degree)
-        self._shares: list[Share] = divide(program.text, workers, costs) if workers > 1 else [[*program.text.instructions]]
+        self._shares: list[Share] = (
+            divide(program.text, workers, costs) if workers > 1 else [[*program.text.instructions]]
+        )
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    def __enter__(self) -> Evaluator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

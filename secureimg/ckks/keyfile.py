@@ -36,7 +36,7 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:
-    """scrypt with N = 2^16, r = 8, p = 1: 64 MB and about 0.2 s a guess."""
+    """Scrypt with N = 2^16, r = 8, p = 1: 64 MB and about 0.2 s a guess."""
     return Scrypt(salt=salt, length=32, n=1 << 16, r=8, p=1).derive(passphrase.encode())
 
 
@@ -58,7 +58,7 @@ def write_key_file(path: Path, body: KeyFile, passphrase: str | None, overwrite:
             stream.write(blob)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(fresh, path)
+        fresh.replace(path)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise KeyMaterialError(f"cannot write {path}: {error.strerror}") from None

@@ -78,12 +78,15 @@ class Lowered:
         values = {self.input: np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)}
         for step in self.steps:
             if isinstance(step, LinearStep):
-                total = np.zeros((len(batch), step.bias.size)) + step.bias
+                total: Array = np.zeros((len(batch), step.bias.size)) + step.bias
                 for name, matrix in zip(step.inputs, step.matrices, strict=True):
                     total += (matrix @ values[name].T).T
                 values[step.name] = total
             elif isinstance(step, PolynomialStep):
-                values[step.name] = np.polynomial.polynomial.polyval(values[step.inputs[0]], step.coefficients)
+                argument = values[step.inputs[0]]
+                values[step.name] = np.asarray(
+                    np.polynomial.polynomial.polyval(argument, step.coefficients), np.float64
+                )
             else:
                 values[step.name] = values[step.inputs[0]] * values[step.inputs[1]]
         return values
@@ -136,7 +139,7 @@ class _Lowering:
     def polynomial(self, name: str, source: str, coefficients: tuple[float, ...]) -> None:
         alpha, beta = self.views[source]
         outer = np.polynomial.Polynomial(np.trim_zeros(np.asarray(coefficients, dtype=np.float64), "b"))
-        composed = outer(np.polynomial.Polynomial([beta, alpha])).coef
+        composed = np.asarray(outer(np.polynomial.Polynomial([beta, alpha])).coef, dtype=np.float64)
         lead = float(composed[-1])
         monic = composed / lead
         constant = float(monic[0])

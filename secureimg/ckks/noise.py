@@ -56,9 +56,7 @@ class NoiseModel:
         digits = sum((prime / special) ** 2 for prime in self.primes[:primes]) / 3
         return self._half * (digits * self.ring_degree * _ERROR_VARIANCE + self._rounding) / scale**2
 
-    def plain_scale(
-        self, matrix: sparse.csr_array, squares: NDArray[np.float64], exponent: int, width: int
-    ) -> float:
+    def plain_scale(self, matrix: sparse.csr_array, squares: NDArray[np.float64], exponent: int, width: int) -> float:
         """Plaintext scale at which the encoding of weights errs as much as the rescale behind the map."""
         pattern = sparse.csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
         energy = float(np.max(pattern @ squares)) if matrix.nnz else 1.0

@@ -16,7 +16,15 @@ from secureimg.ckks.clear import pack_input, unpack_output
 from secureimg.ckks.evaluation_keys import EvaluationKeys, make_evaluation_keys
 from secureimg.ckks.keyfile import KeyFile, read_key_file, write_key_file
 from secureimg.ckks.program import PublicProgram
-from secureimg.ckks.sealio import ciphertext_from_words, load_raw, pack_limbs, packed_bytes, parse_seeded, save_raw, unpack_limbs
+from secureimg.ckks.sealio import (
+    ciphertext_from_words,
+    load_raw,
+    pack_limbs,
+    packed_bytes,
+    parse_seeded,
+    save_raw,
+    unpack_limbs,
+)
 from secureimg.errors import BlobError, BudgetError, DecryptionError, ImageError, KeyMaterialError
 
 __all__ = ["OwnerKeys"]
@@ -146,7 +154,9 @@ class OwnerKeys:
         places = public.body.output
         split = vectors.reshape(places.ciphertexts, places.slots, public.batch)
         self._check(split)
-        return np.stack([unpack_output(public, np.ascontiguousarray(split[:, :, index].real)) for index in range(count)])
+        return np.stack(
+            [unpack_output(public, np.ascontiguousarray(split[:, :, index].real)) for index in range(count)]
+        )
 
     def _open(self, blob: bytes | memoryview) -> NDArray[np.complex128]:
         public, parameters = self.public, self.public.parameters
@@ -240,7 +250,7 @@ class OwnerKeys:
         if self._path is not None:
             self.save(self._path, self._passphrase, overwrite=True)
         noisy = values + deviation * _gaussian(values.size).reshape(values.shape)
-        return np.round(noisy * 2.0**bits) / 2.0**bits
+        return np.asarray(np.round(noisy * 2.0**bits) / 2.0**bits)
 
     # -- disk ----------------------------------------------------------------------------------------------------
 

@@ -85,8 +85,8 @@ class _Axis:
     def starts(self) -> list[int]:
         found = []
         for residue in range(min(self.stride, self.taps)):
-            for unit in range(-(-len(range(residue, self.taps, self.stride)) // self.shifts)):
-                found.append(self.low + residue + self.stride * self.shifts * unit)
+            units = -(-len(range(residue, self.taps, self.stride)) // self.shifts)
+            found += [self.low + residue + self.stride * self.shifts * unit for unit in range(units)]
         return found
 
     @property

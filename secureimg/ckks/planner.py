@@ -206,7 +206,9 @@ def _cells(lowered: Lowered, reader: str) -> list[tuple[int, int]]:
         if step.name != reader:
             continue
         if isinstance(step, LinearStep):
-            found += [cell for m, shape in zip(step.matrices, step.input_shapes, strict=True) for cell in cells_of(m, shape)]
+            found += [
+                cell for m, shape in zip(step.matrices, step.input_shapes, strict=True) for cell in cells_of(m, shape)
+            ]
         else:
             for later in lowered.consumers(step.name):
                 found += _cells(lowered, later.name)

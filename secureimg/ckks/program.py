@@ -214,7 +214,10 @@ def _check(body: _Body) -> None:
         if not 1 <= places.ciphertexts <= _MAX_ELEMENTS // slots * 64:
             raise ValueError(f"{title} layout has {places.ciphertexts} ciphertexts")
         if ciphertext.size and (
-            ciphertext.min() < 0 or ciphertext.max() >= places.ciphertexts or slot.min() < 0 or slot.max() >= places.period
+            ciphertext.min() < 0
+            or ciphertext.max() >= places.ciphertexts
+            or slot.min() < 0
+            or slot.max() >= places.period
         ):
             raise ValueError(f"{title} layout points outside its ciphertexts")
     gather = np.frombuffer(body.gather, dtype="<i4")

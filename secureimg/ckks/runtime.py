@@ -11,7 +11,16 @@ from secureimg.ckks.blobs import Kind, frame, unframe
 from secureimg.ckks.bulk import matrix_times_ciphertexts
 from secureimg.ckks.evaluation_keys import LoadedKeys, galois_element
 from secureimg.ckks.program import Program, PublicProgram
-from secureimg.ckks.sealio import SEED_BYTES, ciphertext_from_words, join_limbs, pack_limbs, packed_bytes, save_raw, seal_header, unpack_limbs
+from secureimg.ckks.sealio import (
+    SEED_BYTES,
+    ciphertext_from_words,
+    join_limbs,
+    pack_limbs,
+    packed_bytes,
+    save_raw,
+    seal_header,
+    unpack_limbs,
+)
 from secureimg.ckks.text import Instruction, Opcode, Plain
 from secureimg.errors import BlobError
 
@@ -32,9 +41,7 @@ def read_input(public: PublicProgram, blob: bytes | memoryview, key_id: str) -> 
     primes = parameters.primes[:-1]
     size = 64 + packed_bytes(primes, parameters.ring_degree)
     total = size * public.body.packing.ciphertexts
-    found = unframe(
-        blob, Kind.INPUT, max_bytes=total, program=public.fingerprint_bytes, key_id=bytes.fromhex(key_id)
-    )
+    found = unframe(blob, Kind.INPUT, max_bytes=total, program=public.fingerprint_bytes, key_id=bytes.fromhex(key_id))
     if len(found.payload) != total:
         raise BlobError(f"input has {len(found.payload):,} bytes, this program's has {total:,}")
     out = []
@@ -49,10 +56,9 @@ def read_input(public: PublicProgram, blob: bytes | memoryview, key_id: str) -> 
 def write_output(public: PublicProgram, ciphertexts: Iterable[seal.Ciphertext], key_id: str) -> bytes:
     """The blob of a result."""
     primes = public.parameters.primes[: public.body.output_primes]
-    parts = []
+    parts: list[bytes] = []
     for ciphertext in ciphertexts:
-        for polynomial in join_limbs(save_raw(ciphertext)):
-            parts.append(pack_limbs(polynomial, primes))
+        parts.extend(pack_limbs(polynomial, primes) for polynomial in join_limbs(save_raw(ciphertext)))
     return frame(Kind.OUTPUT, b"".join(parts), public.fingerprint_bytes, bytes.fromhex(key_id))
 
 
@@ -67,9 +73,7 @@ class Machine:
         self.parameters = program.public.parameters
         self.evaluator = seal.Evaluator(self.parameters.context)
         text = program.text
-        self.mine = [
-            (number, item) for number, item in enumerate(text.instructions) if only is None or number in only
-        ]
+        self.mine = [(number, item) for number, item in enumerate(text.instructions) if only is None or number in only]
         self._elements = {
             item.step: galois_element(item.step * program.public.batch, self.parameters.ring_degree)
             for _, item in self.mine
@@ -89,7 +93,7 @@ class Machine:
             values = np.repeat(plain.values, self.program.public.batch)
             encoder.encode(values.tolist(), level, plain.scale, out)
         if out.is_zero():
-            # Weights below the encoding's resolution. SEAL refuses products with zero: two units in the last place stand in.
+            # Weights below the encoding's resolution. SEAL refuses products with zero: two last places stand in.
             encoder.encode(2 / plain.scale, level, plain.scale, out)
         return out
 

@@ -1,7 +1,8 @@
 """SEAL objects to and from bytes, and the compact forms that secureimg sends instead.
 
-SEAL's binding only reads and writes files: an anonymous in-memory file serves. SEAL stores 64-bit words; the compact forms
-keep the bytes that a prime needs, leave out what a program never touches, and keep seeds in place of uniform polynomials.
+SEAL's binding only reads and writes files: an anonymous in-memory file serves. SEAL stores 64-bit words; the compact
+forms keep the bytes that a prime needs, leave out what a program never touches, and keep seeds in place of uniform
+polynomials.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from secureimg.errors import BlobError
 
 __all__ = [
     "SEED_BYTES",
+    "Part",
     "Words",
     "ciphertext_from_words",
     "galois_index",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 Words = NDArray[np.uint64]
+Part = bytes | memoryview
 
 _SEAL_HEADER = struct.Struct("<HBBBBHQ")
 _MAGIC = 0xA15E
@@ -75,7 +78,7 @@ def save_raw(thing: Any) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(raw[_SEAL_HEADER.size :])
 
 
-def load_raw(thing: Any, parameters: Parameters, parts: list[bytes | memoryview | Words]) -> None:
+def load_raw(thing: Any, parameters: Parameters, parts: list[Part]) -> None:
     """Load an object from the parts of its uncompressed serialization.
 
     Raises
@@ -160,16 +163,14 @@ def join_limbs(body: bytes) -> Words:
     return np.frombuffer(body, dtype=np.uint64, count=size * degree * limbs, offset=start).reshape(size, limbs, degree)
 
 
-def _ciphertext_parts(
-    parms_id: tuple[int, ...], words: Words, scale: float, seed: bytes | None
-) -> list[bytes | memoryview | Words]:
+def _ciphertext_parts(parms_id: tuple[int, ...], words: Words, scale: float, seed: bytes | None) -> list[Part]:
     """Uncompressed serialization of a ciphertext: words are (limbs, N) with a seed, else (2, limbs, N)."""
     limbs, degree = words.shape[-2:]
     identity = struct.pack("<4Q", *parms_id)
     array = _SEAL_HEADER.size + 8 + words.nbytes
     header = seal_header(array)
     head = identity + _BODY.pack(1, 2, degree, limbs, scale, 1) + header + struct.pack("<Q", words.size)
-    return [head, np.ascontiguousarray(words), *([seed] if seed else [])]
+    return [head, np.ascontiguousarray(words).data.cast("B"), *([seed] if seed else [])]
 
 
 def ciphertext_from_words(
@@ -189,10 +190,10 @@ def galois_index(element: int) -> int:
     return (element - 1) // 2
 
 
-def switch_key(parameters: Parameters, digits: list[tuple[Words, bytes]]) -> list[bytes | memoryview | Words]:
+def switch_key(parameters: Parameters, digits: list[tuple[Words, bytes]]) -> list[Part]:
     """Uncompressed serialization of one key: a public key for each digit, from (first polynomial, generator)."""
     key_id = tuple(parameters.context.key_parms_id())
-    out: list[bytes | memoryview | Words] = [struct.pack("<Q", len(digits))]
+    out: list[Part] = [struct.pack("<Q", len(digits))]
     for words, seed in digits:
         parts = _ciphertext_parts(key_id, words, 1.0, seed)
         size = sum(memoryview(part).nbytes for part in parts)

@@ -108,4 +108,6 @@ class Text:
 
     def relinearisation(self) -> int:
         """The most primes a relinearisation is used at, 0 if there is none."""
-        return max((item.primes for item in self.instructions if item.op in (Opcode.SQUARE, Opcode.MULTIPLY)), default=0)
+        return max(
+            (item.primes for item in self.instructions if item.op in (Opcode.SQUARE, Opcode.MULTIPLY)), default=0
+        )

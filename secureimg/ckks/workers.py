@@ -1,8 +1,8 @@
 """Helper processes that share one evaluation.
 
-Helpers are forked when an owner's keys have been loaded: they inherit the encoded program and the keys without copying
-them. Partial sums travel through anonymous in-memory files, one pair of files for each worker, used in turn so that nobody
-overwrites what another has not read yet.
+Helpers are forked when an owner's keys have been loaded: they inherit the encoded program and the keys without
+copying them. Partial sums travel through anonymous in-memory files, one pair of files for each worker, used in turn so
+that nobody overwrites what another has not read yet.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class _Board:
     """Where workers put partial sums, and the pipes by which they say so."""
 
     def __init__(self, workers: int) -> None:
-        self.files = [
-            [os.memfd_create("secureimg-exchange", os.MFD_CLOEXEC) for _ in range(2)] for _ in range(workers)
-        ]
+        self.files = [[os.memfd_create("secureimg-exchange", os.MFD_CLOEXEC) for _ in range(2)] for _ in range(workers)]
         self.pipes = {(a, b): os.pipe() for a in range(workers) for b in range(workers) if a != b}
         self.workers = workers
 
