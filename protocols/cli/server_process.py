@@ -118,7 +118,8 @@ def _read_ready(stream: IO[bytes], process: subprocess.Popen[bytes], log: IO[byt
         status = process.wait()
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise ProtocolError(f"the server process ended with status {status} before it listened: {last[0]}") from None
+        said = text.decode(errors="replace").strip()[:200] or last[0]
+        raise ProtocolError(f"the server process did not come up (status {status}): {said}") from None
     if "error" in ready:
         kind = getattr(secureimg.errors, str(ready["error"]["type"]), SecureImgError)
         raise kind(ready["error"]["message"])

@@ -192,7 +192,7 @@ class _Search:
         """Prime sizes for a working precision: a group for each position, and the whole set; None if it does not fit."""
         chain = Chain()
         output = self.emitter(width, chain, NoiseModel(self.degree), None).run()
-        low = math.ceil(math.log2(2 * self.degree)) + 4
+        low = math.ceil(math.log2(2 * self.degree)) + 9
         groups = []
         for bits in chain.needed:
             count = max(math.ceil(bits / _LARGEST_PRIME), 1)

@@ -244,7 +244,9 @@ def diagonal_vectors(
         keys += groups * slots * slots
     unique, which = np.unique(keys, return_inverse=True)
     table = np.zeros((unique.size, slots))
-    table[which, spot] = operand.values
+    copies_apart = placement.layout.period if placement.fold.count == 1 else slots
+    for shift in range(0, slots, copies_apart):
+        table[which, (spot + shift) % slots] = operand.values
     copies = operand.layout.ciphertexts
     out = {}
     for vector, key in zip(table, unique.tolist(), strict=True):

@@ -100,7 +100,10 @@ class Parameters:
         """
         raw = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
         raw.set_poly_modulus_degree(self.ring_degree)
-        raw.set_coeff_modulus(seal.CoeffModulus.Create(self.ring_degree, [*self.bits.data, self.bits.special]))
+        try:
+            raw.set_coeff_modulus(seal.CoeffModulus.Create(self.ring_degree, [*self.bits.data, self.bits.special]))
+        except RuntimeError as error:
+            raise ParameterError(f"no primes of {self.bits} for ring degree {self.ring_degree}: {error}") from None
         context = seal.SEALContext(raw, True, seal.SEC_LEVEL_TYPE.TC128)
         if not context.parameters_set():
             raise ParameterError(f"SEAL refuses these parameters: {context.parameters_error_message()}")

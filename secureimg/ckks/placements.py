@@ -139,7 +139,10 @@ def placements(
     found: list[Placement] = []
     for operand, in_shape in zip(operands, in_shapes, strict=True):
         if int(np.prod(in_shape)) == outputs:
-            found.append(Placement(operand.layout, Fold(slots, 1), "in place"))
+            kept = operand.layout
+            if any(kept.period % other.layout.period for other in operands):
+                kept = replace(kept, period=slots)
+            found.append(Placement(kept, Fold(slots, 1), "in place"))
         if len(in_shape) == 3 and len(out_shape) == 3:
             shape = (out_shape[0], out_shape[1], out_shape[2])
             found.extend(_grid(operand, in_shape, GridShape(shape), slots, False))
