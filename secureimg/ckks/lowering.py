@@ -200,6 +200,7 @@ def lower(graph: Graph) -> Lowered:
             work.steps.append(ProductStep(node.name, (left, work.identity(right, "right"))))
             work.views[node.name] = (1.0, 0.0)
     output = renamed[fused.output]
-    if work.views[output] != (1.0, 0.0) or not isinstance(work.steps[-1], LinearStep) or work.steps[-1].name != output:
+    last = work.steps[-1] if work.steps else None
+    if work.views[output] != (1.0, 0.0) or not isinstance(last, LinearStep) or last.name != output:
         output = work.identity(output, "output")
     return Lowered(fused.input, fused.input_shape, tuple(work.steps), output, fused.output_shape)

@@ -80,8 +80,9 @@ def _grid(
             layout = Layout(slots, ciphertexts, block // capacity, slot, slots, pitch)
             pitches = (space, pitch_in[0], pitch_in[0] * 2, pitch_in[0] * 4, 2 * space, 4 * space, pitch[0])
             label = f"grid, pitch {pitch}, block {space}, {use} a gap"
-            if _unique(layout):
-                yield Placement(layout, Fold(slots, 1), label, pitches)
+            if not _unique(layout):
+                continue
+            yield Placement(layout, Fold(slots, 1), label, pitches)
             if ciphertexts > 1:
                 continue
             span = int(slot.max()) + 1
