@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureimg.ckks.lowering import Lowered
+from secureimg.errors import CompileError
 
 __all__ = ["Ranges", "measure_ranges", "trial_pictures"]
 
@@ -15,6 +16,7 @@ Array = NDArray[np.float64]
 
 _HEADROOM = 1.5
 _SMALLEST = 2.0**-20
+_LARGEST = 1e150
 _STRONG = 4
 _KINDS, _SMOOTH, _STROKES = 6, 1, 2
 
@@ -76,7 +78,14 @@ class Ranges:
     """
 
     def __init__(self, lowered: Lowered, usual: Array, unusual: Array, largest_input: float) -> None:
-        values = lowered.run(np.concatenate([usual, unusual]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = lowered.run(np.concatenate([usual, unusual]))
+        for name, value in values.items():
+            if not np.abs(value).max() <= _LARGEST:
+                raise CompileError(
+                    f"values of layer {name} pass {_LARGEST:.0e} on trial pictures, more than any parameters have levels for: "
+                    "scale the weights down, use fewer squares, or the sharing executor"
+                )
         count = len(usual)
         self.bounds: dict[str, float] = {}
         self.typical: dict[str, float] = {}
