@@ -14,6 +14,8 @@ __all__ = ["finish"]
 
 def finish(values: NDArray[np.float64], public: PublicProgram) -> NDArray[np.float64]:
     """Apply softmax and argmax of a program to decrypted values (N, *output_shape)."""
-    return apply_tail(
-        values, tuple(Softmax(op.axis) if op.kind == "softmax" else ArgMax(op.axis) for op in public.owner_ops)
+    ops = tuple(
+        Softmax(op.axis, log=op.log) if op.kind == "softmax" else ArgMax(op.axis, keepdims=op.keepdims)
+        for op in public.owner_ops
     )
+    return apply_tail(values, ops)

@@ -307,9 +307,9 @@ def _places(layout: Layout) -> _Places:
 
 def _owner_op(op: Op) -> OwnerOp:
     if isinstance(op, Softmax):
-        return OwnerOp("softmax", op.axis)
+        return OwnerOp("softmax", op.axis, log=op.log)
     if isinstance(op, ArgMax):
-        return OwnerOp("argmax", op.axis)
+        return OwnerOp("argmax", op.axis, keepdims=op.keepdims)
     raise CompileError(f"{type(op).__name__} is not an op that the owner runs")
 
 

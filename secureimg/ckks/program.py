@@ -27,6 +27,8 @@ class OwnerOp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: str
     axis: int
+    log: bool = False
+    keepdims: bool = False
 
 
 class _Places(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
