@@ -83,6 +83,7 @@ def _grid(
             if not _unique(layout):
                 continue
             yield Placement(layout, Fold(slots, 1), label, pitches)
+            yield from _spread(operand, layout, block // use, np.array(gaps)[block % use] + inside, space, pitches)
             if ciphertexts > 1:
                 continue
             span = int(slot.max()) + 1
@@ -95,6 +96,22 @@ def _grid(
             count = power_of_two(-(-int(operand.layout.slot.max() + 1) // step))
             if count > 1 and step * count <= slots and slots % (step * count):
                 yield Placement(layout, Fold(step, count), label + f", summed {count} times", pitches)
+
+
+def _spread(
+    operand: Operand, layout: Layout, block: Indices, inside: Indices, space: int, pitches: tuple[int, ...]
+) -> Iterator[Placement]:
+    """A few channels in each copy of the inputs, summed over the copy: every copy meets other inputs."""
+    period, slots = operand.layout.period, layout.slots
+    width = space
+    while width < period:
+        few = width // space
+        slot = block // few * period + block % few * space + inside
+        if period % width == 0 and int(block.max()) // few < slots // period:
+            placed = replace(layout, ciphertexts=1, ciphertext=np.zeros_like(slot), slot=slot, period=slots)
+            if _unique(placed) and int((inside + block % few * space).max()) < width:
+                yield Placement(placed, Fold(width, period // width), f"grid, {few} channels a copy", pitches)
+        width *= 2
 
 
 def _dense(outputs: int, period: int, slots: int) -> Iterator[Placement]:
