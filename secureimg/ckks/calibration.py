@@ -68,7 +68,7 @@ class Ranges:
         e for every value v: pictures of the model's kind keep |v| below 2^e. Scales are chosen by it; larger values lose
         nothing but headroom.
     squares : dict of str to array
-        Mean of v^2 for every element, shape (n,), with a floor.
+        Mean of v^2 for every element, shape (n,), over the kind of pictures where it is largest, with a floor.
     bounds : dict of str to float
         Largest |v| seen on any picture, with headroom.
     typical : dict of str to float
@@ -77,16 +77,17 @@ class Ranges:
         The pictures with the largest results.
     """
 
-    def __init__(self, lowered: Lowered, usual: Array, unusual: Array, largest_input: float) -> None:
+    def __init__(self, lowered: Lowered, usual: Array, unusual: list[Array], largest_input: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            values = lowered.run(np.concatenate([usual, unusual]))
+            values = lowered.run(np.concatenate([usual, *unusual]))
         for name, value in values.items():
             if not np.abs(value).max() <= _LARGEST:
                 raise CompileError(
-                    f"values of layer {name} pass {_LARGEST:.0e} on trial pictures, more than any parameters have levels for: "
-                    "scale the weights down, use fewer squares, or the sharing executor"
+                    f"values of layer {name} pass {_LARGEST:.0e} on trial pictures, more than any parameters have levels "
+                    "for: scale the weights down, use fewer squares, or the sharing executor"
                 )
-        count = len(usual)
+        ends = np.cumsum([len(usual), *(len(group) for group in unusual)])
+        count = int(ends[0])
         self.bounds: dict[str, float] = {}
         self.typical: dict[str, float] = {}
         self.exponents: dict[str, int] = {}
@@ -97,10 +98,10 @@ class Ranges:
             self.bounds[name] = max(bound, _SMALLEST)
             self.typical[name] = max(likely, _SMALLEST)
             self.exponents[name] = math.ceil(math.log2(self.typical[name]))
-            squares = value[:count] ** 2
-            self.squares[name] = np.maximum(np.mean(squares, axis=0), 1e-3 * float(np.max(squares)))
+            squares = [np.mean(group**2, axis=0) for group in np.split(value, ends[:-1])]
+            self.squares[name] = np.maximum(np.max(squares, axis=0), 1e-3 * float(np.max(squares)))
         order = np.argsort(np.abs(values[lowered.output]).max(axis=1))
-        self.strong = np.concatenate([usual, unusual])[order[-_STRONG:]]
+        self.strong = np.concatenate([usual, *unusual])[order[-_STRONG:]]
 
 
 def measure_ranges(
@@ -120,10 +121,10 @@ def measure_ranges(
     made = trial_pictures(lowered.input_shape, low, high)
     kinds = np.arange(len(made)) % _KINDS
     usual = made[(kinds == _SMOOTH) | (kinds == _STROKES)]
-    unusual = made[(kinds != _SMOOTH) & (kinds != _STROKES)]
+    unusual = [made[kinds == kind] for kind in range(_KINDS) if kind not in (_SMOOTH, _STROKES)]
     if samples is not None:
         usual = np.asarray(samples, dtype=np.float64).reshape(-1, *lowered.input_shape)
-        unusual = made
+        unusual = [made]
     if cautious:
-        usual = np.concatenate([usual, unusual])
+        usual = np.concatenate([usual, *unusual])
     return Ranges(lowered, usual, unusual, max(abs(low), abs(high)))

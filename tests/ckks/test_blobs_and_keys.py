@@ -164,9 +164,7 @@ def test_a_tampered_answer_is_refused(world: World) -> None:
     payload = bytearray(world.blobs["output"][HEADER_BYTES:])
     payload[0] ^= 1
     payload[2] ^= 0x5A
-    forged = frame(
-        Kind.OUTPUT, payload, world.program.public.fingerprint_bytes, bytes.fromhex(world.keys.key_id)
-    )
+    forged = frame(Kind.OUTPUT, payload, world.program.public.fingerprint_bytes, bytes.fromhex(world.keys.key_id))
     with pytest.raises((DecryptionError, BlobError)):
         world.keys.decrypt(forged)
 
