@@ -34,7 +34,7 @@ _CONFIDENCE = 10.0
 _MODEL_SLACK = 2.5
 """The noise model leaves out chains of rotations and what unused slots hold: measured deviations reach twice its."""
 _FINEST = 2.0**-24
-_LATE_FOLD_SURPLUS = 8
+_LATE_FOLD_SURPLUS = 32
 """Folding late costs three bits or so: only where the precision asked for is reached this many times over,"""
 _LATE_FOLD_WORTH = 0.9
 """and where it saves a tenth of the time."""

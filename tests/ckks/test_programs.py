@@ -29,8 +29,9 @@ def test_the_cleartext_twin_gives_the_graphs_results(seed: int, batch: int) -> N
     try:
         program = compile(graph, batch=batch)
     except CompileError as error:
-        assert "levels" in str(error) or "relative error" in str(error), error
-        return
+        if "levels" in str(error) or "relative error" in str(error):
+            return  # too deep, and refused for that
+        raise
     image = rng.uniform(0, 1, graph.input_shape)
     result, headroom = run_clear(program, image)
     wanted = run_plain(graph, image[None])[0]
