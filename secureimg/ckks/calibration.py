@@ -68,7 +68,8 @@ class Ranges:
         e for every value v: pictures of the model's kind keep |v| below 2^e. Scales are chosen by it; larger values lose
         nothing but headroom.
     squares : dict of str to array
-        Mean of v^2 for every element, shape (n,), over the kind of pictures where it is largest, with a floor.
+        Mean of v^2 for every element, shape (n,), with a floor: on the model's kind of pictures where that is `known`
+        from samples, else on the kind of trial pictures where it is largest.
     bounds : dict of str to float
         Largest |v| seen on any picture, with headroom.
     typical : dict of str to float
@@ -77,7 +78,7 @@ class Ranges:
         The pictures with the largest results.
     """
 
-    def __init__(self, lowered: Lowered, usual: Array, unusual: list[Array], largest_input: float) -> None:
+    def __init__(self, lowered: Lowered, usual: Array, unusual: list[Array], largest_input: float, known: bool) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             values = lowered.run(np.concatenate([usual, *unusual]))
         for name, value in values.items():
@@ -98,7 +99,8 @@ class Ranges:
             self.bounds[name] = max(bound, _SMALLEST)
             self.typical[name] = max(likely, _SMALLEST)
             self.exponents[name] = math.ceil(math.log2(self.typical[name]))
-            squares = [np.mean(group**2, axis=0) for group in np.split(value, ends[:-1])]
+            groups = np.split(value, ends[:-1])
+            squares = [np.mean(group**2, axis=0) for group in (groups[:1] if known else groups)]
             self.squares[name] = np.maximum(np.max(squares, axis=0), 1e-3 * float(np.max(squares)))
         order = np.argsort(np.abs(values[lowered.output]).max(axis=1))
         self.strong = np.concatenate([usual, *unusual])[order[-_STRONG:]]
@@ -127,4 +129,4 @@ def measure_ranges(
         unusual = [made]
     if cautious:
         usual = np.concatenate([usual, *unusual])
-    return Ranges(lowered, usual, unusual, max(abs(low), abs(high)))
+    return Ranges(lowered, usual, unusual, max(abs(low), abs(high)), known=samples is not None and not cautious)
