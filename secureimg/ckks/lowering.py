@@ -122,6 +122,8 @@ class _Lowering:
             if beta:
                 bias += np.asarray(matrix.sum(axis=1)).reshape(-1) * beta
             scaled.eliminate_zeros()
+            if not scaled.nnz:  # a map of nothing but zeros still has a place to come from
+                scaled = sparse.csr_array((np.zeros(1), (np.zeros(1, int), np.zeros(1, int))), shape=scaled.shape)
             matrices.append(scaled)
         shapes = tuple(self.shape(source) for source in inputs)
         self.steps.append(LinearStep(name, inputs, tuple(matrices), bias + shift, op.shape, shapes))

@@ -104,7 +104,7 @@ def _spread(
     """A few channels in each copy of the inputs, summed over the copy: every copy meets other inputs."""
     period, slots = operand.layout.period, layout.slots
     width = space
-    while width < period:
+    while width < period < slots:
         few = width // space
         slot = block // few * period + block % few * space + inside
         if period % width == 0 and int(block.max()) // few < slots // period:

@@ -1,7 +1,8 @@
-"""Whole models: old exporters, refusals that list everything, malformed files, ranges, replaced activations, shipped models."""
+"""Whole models: old exporters, complete refusals, malformed files, ranges, replaced activations, shipped models."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -104,12 +105,8 @@ def test_damaged_files_give_a_graph_or_one_error(place: float, value: int, cut: 
     data = bytearray(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString())
     data[min(int(place * len(data)), len(data) - 1)] = value
     for damaged in (bytes(data), bytes(data[: int(cut * len(data))])):
-        try:
-            found = load_onnx(damaged)
-        except SecureImgError as error:
-            assert str(error)
-        else:
-            assert found.output_shape
+        with contextlib.suppress(SecureImgError):
+            assert load_onnx(damaged).nodes
 
 
 def test_weights_that_are_not_finite_are_refused(model: Model) -> None:
