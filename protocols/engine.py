@@ -41,6 +41,9 @@ class Engine(Protocol[Keys]):
     def load_keys(self, data: bytes) -> tuple[str, Keys]:
         """Check and load evaluation keys; return their id and them."""
 
+    def prepare(self, keys: Keys) -> bytes:
+        """Expand keys ahead of their first use; the evaluation thread's work, like `evaluate`."""
+
     def evaluate(self, keys: Keys, blob: bytes) -> bytes:
         """Run the program on an encrypted input."""
 
@@ -85,6 +88,11 @@ class CkksEngine:
         """Check and load evaluation keys; return their id and them."""
         keys = EvaluationKeys.from_bytes(data, self._public_program)
         return keys.key_id, keys
+
+    def prepare(self, keys: EvaluationKeys) -> bytes:
+        """Expand keys ahead of their first use; the evaluation thread's work, like `evaluate`."""
+        self._evaluator.load(keys)
+        return b""
 
     def evaluate(self, keys: EvaluationKeys, blob: bytes) -> bytes:
         """Run the program on an encrypted input."""

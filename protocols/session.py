@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,6 +245,8 @@ class Session:
             self._shared.keys.cancel(reservation)
             raise
         self._shared.keys.fill(reservation, keys)
+        with suppress(QueueFullError):  # a busy server expands them at their first use
+            self._shared.evaluations.submit(lambda: self._shared.engine.prepare(keys))
         _log.info("owner %s: keys %s registered, %d bytes", self._owner[:12], key_id[:12], len(body))
         self._send(self._talk.keys_stored(key_id))
 
