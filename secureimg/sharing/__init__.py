@@ -1,0 +1,31 @@
+"""The graph on additive shares in Z_2^64, between two parties that do not collude."""
+
+from secureimg.sharing.channel import Channel
+from secureimg.sharing.clear import run_clear
+from secureimg.sharing.compiler import compile_graph as compile  # noqa: A004  # reads as sharing.compile
+from secureimg.sharing.dealer import Dealer
+from secureimg.sharing.ownership import join_result, share_images, view_share
+from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
+from secureimg.sharing.plan import CostReport, LayerCost, cost_of
+from secureimg.sharing.program import Program, PublicProgram
+from secureimg.sharing.streams import fresh_seed
+
+__all__ = [
+    "Channel",
+    "CostReport",
+    "Dealer",
+    "LayerCost",
+    "PartyOne",
+    "PartyZero",
+    "Prepared",
+    "Program",
+    "PublicProgram",
+    "Result",
+    "compile",
+    "cost_of",
+    "fresh_seed",
+    "join_result",
+    "run_clear",
+    "share_images",
+    "view_share",
+]

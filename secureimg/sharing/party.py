@@ -1,0 +1,400 @@
+"""A party: what it prepares before the image is there, and what it does when it is.
+
+Party 0 has no weights: it holds masked ones, and prepares its share of every linear map from its seed alone. Party 1
+has the weights, and corrections from the dealer. Online both walk the program's steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureimg.errors import LocalProtocolError
+from secureimg.sharing import text
+from secureimg.sharing.channel import Channel
+from secureimg.sharing.dealer import blind_mask, weight_mask
+from secureimg.sharing.gates import CHUNK, Gate, Seat, run_gate
+from secureimg.sharing.local import local_step
+from secureimg.sharing.ownership import expand_share, read_share
+from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, relu_gate
+from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_factor
+from secureimg.sharing.program import Program, PublicProgram
+from secureimg.sharing.ring import Words, byte_width, pack, unpack
+from secureimg.sharing.streams import Stream
+from secureimg.sharing.tournament import find_best, pool
+
+__all__ = ["PartyOne", "PartyZero", "Prepared", "Result"]
+
+Bytes = NDArray[np.uint8]
+_NOTHING = np.empty(0, dtype=np.uint8)
+
+
+@dataclass
+class Prepared:
+    """A party's correlation for one run, good for exactly one."""
+
+    images: int
+    seed: bytes = field(repr=False)
+    corrections: Bytes = field(repr=False)
+    parts: dict[int, Words] = field(repr=False, default_factory=dict)
+    spent: bool = False
+
+    def spend(self) -> None:
+        """Mark as used; refuse a second use."""
+        if self.spent:
+            raise LocalProtocolError("this correlation was used already: prepare another one")
+        self.spent = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """A party's share of what is revealed, and the rounds it took."""
+
+    share: Bytes = field(repr=False)
+    rounds: int
+
+
+class _Party:
+    number: int
+
+    def __init__(self, public: PublicProgram) -> None:
+        self.public = public
+        self._last: dict[int, int] = {}
+        for place, step in enumerate(public.steps):
+            for source in text.sources_of(step):
+                self._last[source] = place
+        self._last[public.output] = len(public.steps)
+
+    def correction_bytes(self, images: int) -> int:
+        """Bytes of corrections that party 1 needs for as many images."""
+        return sum(correction_bytes(self.public, step, images) for step in self.public.steps)
+
+    def run(self, prepared: Prepared, share: bytes | Bytes, channel: Channel) -> Result:
+        """Run the program on a share of the images.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            From `prepare`; used up.
+        share : bytes or ndarray of uint8
+            Party 0: the owner's seed. Party 1: `public.share_bytes(images)` bytes.
+        channel : Channel
+            To the other party.
+
+        Returns
+        -------
+        Result
+        """
+        prepared.spend()
+        seat = Seat(self.number, channel)
+        values: dict[int, Words] = {0: self._input(share, prepared.images)}
+        place = 0
+        for number, step in enumerate(self.public.steps):
+            size = correction_bytes(self.public, step, prepared.images) if prepared.corrections.size else 0
+            corrections = prepared.corrections[place : place + size]
+            place += size
+            sources = [values[source] for source in text.sources_of(step)]
+            values[step.out] = self._step(number, step, sources, prepared, corrections, seat, values)
+            for source in set(text.sources_of(step)):
+                if self._last[source] == number:
+                    del values[source]
+        channel.flush()
+        register = self.public.registers[self.public.output]
+        words = values[self.public.output].reshape(-1) & np.uint64((1 << register.width) - 1)
+        out = np.empty(words.size * byte_width(register.width), dtype=np.uint8)
+        pack(words, byte_width(register.width), out)
+        return Result(out, seat.rounds)
+
+    def _step(
+        self, number: int, step: text.Step, sources: list[Words], prepared: Prepared, corrections: Bytes, seat: Seat,
+        values: dict[int, Words],
+    ) -> Words:  # fmt: skip
+        register = self.public.registers[step.out]
+        seed, value = prepared.seed, sources[0]
+        if isinstance(step, text.Blind):
+            return self._blind(number, step, value, prepared, seat)
+        if isinstance(step, text.Linear):
+            return self._linear(number, step, value, prepared, corrections)
+        if isinstance(step, text.Multiply):
+            return _multiply(seat, number, step, sources, seed, corrections)
+        if isinstance(step, text.Truncate):
+            return _truncate(seat, number, step, value, seed, corrections)
+        if isinstance(step, text.Relu):
+            out = np.empty(value.shape, dtype=np.uint64)
+            whole = None
+            if step.whole is not None:
+                whole = values[step.whole] = np.empty(value.shape, dtype=np.uint64)
+            gate = relu_gate(self.public, step, prepared.images)
+            run_gate(seat, gate, f"{number}.0", seed, corrections, value.reshape(-1), out.reshape(-1),
+                     None if whole is None else whole.reshape(-1))  # fmt: skip
+            return out
+        if isinstance(step, text.MaxPool | text.Best):
+            compare = self._comparer(number, step, prepared, corrections, seat)
+            kept = value >> np.uint64(step.drop)
+            if step.drop and not self.number:
+                kept += np.uint64(1)
+            if isinstance(step, text.MaxPool):
+                return pool(step, kept, register.shape, self.number == 0, compare)
+            return find_best(step, kept, self.number == 0, compare)
+        return local_step(step, sources, register, self.number == 0)
+
+    def _comparer(
+        self, number: int, step: text.MaxPool | text.Best, prepared: Prepared, corrections: Bytes, seat: Seat
+    ) -> Callable[[Gate, Words], Words]:
+        gates = iter(enumerate(gates_of(self.public, step, prepared.images)))
+        place = 0
+
+        def compare(gate: Gate, differences: Words) -> Words:
+            nonlocal place
+            level, planned = next(gates)
+            assert planned == gate
+            size = sum(gate.correction_bytes(padded) for _, _, padded in gate.chunks()) if corrections.size else 0
+            out = np.empty(gate.count, dtype=np.uint64)
+            part = corrections[place : place + size]
+            run_gate(seat, gate, f"{number}.{level}", prepared.seed, part, differences, out)
+            place += size
+            return out
+
+        return compare
+
+    def _input(self, share: bytes | Bytes, images: int) -> Words:
+        raise NotImplementedError
+
+    def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
+        raise NotImplementedError
+
+    def _linear(
+        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
+    ) -> Words:
+        raise NotImplementedError
+
+
+class PartyZero(_Party):
+    """The party without weights.
+
+    Parameters
+    ----------
+    public : PublicProgram
+    weights : Program or None
+        The whole program, if its weights are public.
+    """
+
+    number = 0
+
+    def __init__(self, public: PublicProgram, weights: Program | None = None) -> None:
+        super().__init__(public)
+        self._factors: dict[int, Factor] = _public_factors(weights)
+
+    @property
+    def masked_weight_bytes(self) -> int:
+        """Bytes of masked weights that party 1 sends once."""
+        return sum(mask_bytes(self.public, step) for step in self.public.steps)
+
+    def load_masked_weights(self, receive: Callable[[Bytes], None]) -> None:
+        """Take the masked weights, a layer at a time.
+
+        Parameters
+        ----------
+        receive : callable
+            Fills a buffer with the next bytes.
+        """
+        for number, step in enumerate(self.public.steps):
+            size = mask_bytes(self.public, step)
+            if isinstance(step, text.Linear) and size:
+                data = np.empty(size, dtype=np.uint8)
+                receive(data)
+                words = np.empty(step.geometry.weights, dtype=np.uint64)
+                unpack(data, byte_width(step.width), words)
+                self._factors[number] = ring_factor(step.geometry, words, step.width)
+
+    def prepare(self, images: int, seed: bytes) -> Prepared:
+        """Offline: this party's share of every linear map, from its seed.
+
+        Cost: one product of every linear map with full-size factors.
+        """
+        prepared = Prepared(images, seed, _NOTHING)
+        blinds: dict[int, tuple[int, text.Blind]] = {}
+        for number, step in enumerate(self.public.steps):
+            if isinstance(step, text.Blind):
+                blinds[step.out] = (number, step)
+            elif isinstance(step, text.Linear) and step.hidden:
+                mask = blind_mask(seed, *blinds[step.source], (images, *step.geometry.in_shape))
+                out = apply_linear(step.geometry, self._factors[number], mask, step.width)
+                flat, own = out.reshape(-1), Stream(seed, "linear", number)
+                for start in range(0, flat.size, CHUNK):
+                    part = flat[start : start + CHUNK]
+                    part += own.words(part.size)
+                prepared.parts[number] = out
+        return prepared
+
+    def _input(self, share: bytes | Bytes, images: int) -> Words:
+        count = images * int(np.prod(self.public.input_shape))
+        return expand_share(bytes(share), count).reshape(images, *self.public.input_shape)
+
+    def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
+        size = byte_width(step.width)
+        message = seat.outgoing(value.size * size)
+        mask = blind_mask(prepared.seed, number, step, value.shape)
+        pack((value - mask).reshape(-1), size, message)
+        seat.channel.send(message)
+        seat.rounds += 1
+        return mask
+
+    def _linear(
+        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
+    ) -> Words:
+        if step.hidden:
+            return prepared.parts.pop(number)
+        return apply_linear(step.geometry, self._factors[number], value, step.width)
+
+
+class PartyOne(_Party):
+    """The party that knows the weights.
+
+    Parameters
+    ----------
+    program : Program
+    weight_seed : bytes
+        32 bytes shared with the dealer for the life of the model.
+    """
+
+    number = 1
+
+    def __init__(self, program: Program, weight_seed: bytes) -> None:
+        super().__init__(program.public)
+        self._program = program
+        self._weight_seed = weight_seed
+        steps = program.public.steps
+        self._factors = {
+            number: small_factor(step.geometry, program.weights[number][0])
+            for number, step in enumerate(steps)
+            if isinstance(step, text.Linear)
+        }
+
+    def masked_weights(self) -> Iterator[Bytes]:
+        """Yield the weights minus their mask, for party 0, a layer at a time."""
+        for number, step in enumerate(self.public.steps):
+            if isinstance(step, text.Linear) and step.hidden:
+                words = self._program.weights[number][0].reshape(-1) - weight_mask(self._weight_seed, number, step)
+                data = np.empty(mask_bytes(self.public, step), dtype=np.uint8)
+                pack(words, byte_width(step.width), data)
+                yield data
+
+    def prepare(self, images: int, seed: bytes, corrections: Bytes) -> Prepared:
+        """Offline: keep seed and corrections for a run."""
+        wanted = self.correction_bytes(images)
+        if corrections.size != wanted:
+            raise LocalProtocolError(f"{corrections.size} bytes of corrections for {images} image(s), need {wanted}")
+        return Prepared(images, seed, corrections)
+
+    def _input(self, share: bytes | Bytes, images: int) -> Words:
+        return read_share(self.public, np.frombuffer(share, dtype=np.uint8), images)
+
+    def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
+        size = byte_width(step.width)
+        message = seat.scratch("answer", value.size * size, np.uint8)
+        seat.channel.receive(message)
+        seat.rounds += 1
+        out = np.empty(value.shape, dtype=np.uint64)
+        unpack(message, size, out.reshape(-1))
+        out += value
+        return out
+
+    def _linear(
+        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
+    ) -> Words:
+        out = apply_linear(step.geometry, self._factors[number], value, step.width)
+        flat, size = out.reshape(-1), byte_width(step.width)
+        if step.hidden:
+            add = np.empty(CHUNK, dtype=np.uint64)
+            for start in range(0, flat.size, CHUNK):
+                part = flat[start : start + CHUNK]
+                unpack(corrections[start * size : (start + part.size) * size], size, add[: part.size])
+                part += add[: part.size]
+        bias = self._program.weights[number][1]
+        if bias is not None:
+            out += bias
+        return out
+
+
+def _public_factors(program: Program | None) -> dict[int, Factor]:
+    if program is None:
+        return {}
+    return {
+        number: small_factor(step.geometry, program.weights[number][0])
+        for number, step in enumerate(program.public.steps)
+        if isinstance(step, text.Linear) and not step.hidden
+    }
+
+
+def _multiply(
+    seat: Seat, number: int, step: text.Multiply, sources: list[Words], seed: bytes, corrections: Bytes
+) -> Words:
+    """Beaver: open x - a and y - b; ``xy = ef + e b + a f + ab``."""
+    size, square = byte_width(step.width), step.left == step.right
+    x, y = sources[0].reshape(-1), sources[-1].reshape(-1)
+    count = x.size
+    masks = [Stream(seed, "multiply", number, name).words(count) for name in (("a",) if square else ("a", "b"))]
+    message = seat.outgoing(len(masks) * count * size)
+    opened = []
+    for place, (value, mask) in enumerate(zip((x, y), masks, strict=False)):
+        opened.append(value - mask)
+        pack(opened[-1], size, message[place * count * size : (place + 1) * count * size])
+    answer = seat.exchange(message, "answer")
+    for place, value in enumerate(opened):
+        theirs = np.empty(count, dtype=np.uint64)
+        unpack(answer[place * count * size : (place + 1) * count * size], size, theirs)
+        value += theirs
+    e, f = opened[0], opened[-1]
+    if corrections.size:
+        out = np.empty(count, dtype=np.uint64)
+        for start in range(0, count, CHUNK):
+            part = out[start : start + CHUNK]
+            unpack(corrections[start * size : (start + part.size) * size], size, part)
+    else:
+        out = Stream(seed, "multiply", number, "c").words(count)  # type: ignore[assignment]
+    out += e * masks[-1]
+    out += masks[0] * f
+    if seat.party == 0:
+        out += e * f
+    return out.reshape(sources[0].shape)
+
+
+def _truncate(seat: Seat, number: int, step: text.Truncate, value: Words, seed: bytes, corrections: Bytes) -> Words:
+    """Open ``(x >> drop) + offset + r``; then x is c - r, and one wrap around that the top bits of both tell."""
+    bits, size, top = step.bits, byte_width(step.bits), byte_width(step.width - step.bits)
+    extend, party = step.width > bits, seat.party
+    keep, offset = np.uint64((1 << bits) - 1), np.uint64(1 << (bits - 2))
+    flat = value.reshape(-1)
+    masks = Stream(seed, "truncate", number, "masks").words(flat.size)
+    own = flat >> np.uint64(step.drop)
+    own += masks
+    if party == 0:
+        own += offset + np.uint64(1 if step.drop else 0)
+    own &= keep
+    message = seat.outgoing(flat.size * size)
+    pack(own, size, message)
+    answer = seat.exchange(message, "answer")
+    opened = np.empty(flat.size, dtype=np.uint64)
+    unpack(answer, size, opened)
+    opened += own
+    opened &= keep
+    if party == 1:
+        masks &= keep
+    tops = np.zeros(flat.size, dtype=np.uint64)
+    if extend and party == 0:
+        Stream(seed, "truncate", number, "tops").fill(tops)
+    elif extend:
+        upper = np.empty(CHUNK, dtype=np.uint64)
+        for start in range(0, flat.size, CHUNK):
+            count = min(CHUNK, flat.size - start)
+            base = 2 * start * top
+            unpack(corrections[base : base + count * top], top, upper[:count])
+            masks[start : start + count] += upper[:count] << np.uint64(bits)
+            unpack(corrections[base + count * top : base + 2 * count * top], top, tops[start : start + count])
+    out = (opened - offset if party == 0 else np.zeros(flat.size, dtype=np.uint64)) - masks
+    out -= ((opened >> np.uint64(bits - 1)) << np.uint64(bits)) * tops
+    return np.asarray(out, dtype=np.uint64).reshape(value.shape)

@@ -1,0 +1,66 @@
+"""Keyed streams: the only source of randomness of the sharing protocols.
+
+A stream is the AES-128-CTR keystream under a key derived from a 256-bit seed and a tag that names protocol, purpose and
+step, so that no two uses ever see the same bytes. It is drawn in cache-sized pieces into buffers that are reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Final, cast
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from secureimg.errors import ParameterError
+
+__all__ = ["SEED_BYTES", "Stream", "fresh_seed"]
+
+SEED_BYTES: Final = 32
+_PIECE: Final = 1 << 18
+_ZEROS: Final = memoryview(bytes(_PIECE))
+
+
+def fresh_seed() -> bytes:
+    """Return 32 bytes from the operating system."""
+    return secrets.token_bytes(SEED_BYTES)
+
+
+class Stream:
+    """A pseudo-random byte stream under a seed and a tag.
+
+    Equal seeds and tags give equal streams; different tags give independent ones (as long as AES-128 is a pseudo-random
+    permutation). Cost: about 10 GB/s with AES instructions.
+
+    Parameters
+    ----------
+    seed : bytes
+        32 secret bytes.
+    *tag : str or int
+        What the stream is for.
+    """
+
+    def __init__(self, seed: bytes, *tag: str | int) -> None:
+        if len(seed) != SEED_BYTES:
+            raise ParameterError(f"a stream's seed must have {SEED_BYTES} bytes, got {len(seed)}")
+        name = "\0".join(str(part) for part in tag).encode()
+        key = hashlib.blake2b(name, key=seed, digest_size=16, person=b"secureimg-share1").digest()
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def fill(self, buffer: NDArray[np.generic] | memoryview | bytearray) -> None:
+        """Overwrite a contiguous buffer with the next bytes of the stream."""
+        view = memoryview(cast("memoryview", buffer)).cast("B")
+        for start in range(0, len(view), _PIECE):
+            piece = view[start : start + _PIECE]
+            self._cipher.update_into(_ZEROS[: len(piece)], piece)
+
+    def words(self, count: int, dtype: type[np.unsignedinteger] = np.uint64) -> NDArray[np.unsignedinteger]:
+        """Return `count` fresh uniform words."""
+        out = np.empty(count, dtype=dtype)
+        self.fill(out)
+        return out
+
+    def __repr__(self) -> str:
+        return "Stream(…)"
