@@ -24,6 +24,7 @@ __all__ = ["compile_graph"]
 
 FRACTION_BITS: Final = 16
 _WINDOW_SLACK: Final = 11
+_LARGEST_WEIGHT_BITS: Final = 26
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,11 @@ class _Builder:
                 self.emit(text.Blind(name=self.name, out=blind.number, source=source, width=64))
                 self.blinds[source] = blind.number
             source = self.blinds[source]
-        scale = register.scale + self.fraction
+        weight = weight * register.factor
+        places = _weight_places(weight, self.fraction)
+        scale = register.scale + places
         out = self.new(geometry.out_shape, scale, 1.0, bound)
-        words = encode(weight * register.factor, self.fraction)
+        words = encode(weight, places)
         added = None if bias is None else encode(bias, scale)
         self.weights[len(self.steps)] = (np.ascontiguousarray(words), added)
         self.emit(text.Linear(name=self.name, out=out.number, source=source, geometry=geometry, hidden=self.hidden, width=64))
@@ -470,6 +473,18 @@ class _Builder:
         self.emit(text.Best(name="reveal", out=out.number, source=flat.number, drop=drop, bits=min(bits, 62), digit=6,
                             code=self.code, count=self.top))  # fmt: skip
         self.output, self.output_bits = out.number, self.code
+
+
+def _weight_places(weight: NDArray[np.float64], fraction: int) -> int:
+    """Fractional bits with which rounding changes weights by ``2^-fraction`` of their usual size.
+
+    Rounded weights err alike in every position of an image, so nothing averages it out: it is the largest error of a deep
+    network, and weights of a wide layer are small.
+    """
+    size = float(np.sqrt(np.mean(np.square(weight[weight != 0.0])))) if weight.any() else 1.0
+    places = math.ceil(fraction - math.log2(math.sqrt(12.0) * size))
+    largest = math.log2(float(np.abs(weight).max(initial=2.0**-40)))
+    return max(4, min(places, math.floor(_LARGEST_WEIGHT_BITS - largest)))
 
 
 def _covering(op: ops.MaxPool | ops.AveragePool, shape: text.Shape, result: text.Shape) -> tuple[int, int, int, int]:

@@ -9,8 +9,6 @@ Convolutions gather a few rows of output positions at a time into a buffer that 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +21,7 @@ from secureimg.errors import CompileError
 from secureimg.sharing.ring import Words
 from secureimg.sharing.text import Geometry
 
-__all__ = ["Factor", "apply_linear", "limbs_for", "ring_factor", "small_factor"]
+__all__ = ["Factor", "apply_linear", "ring_factor", "small_factor"]
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +29,8 @@ _EXACT_BITS: Final = 53
 _BLOCK_BYTES: Final = 1 << 21
 _COLUMNS: Final = 128
 _PLANES_BYTES: Final = 1 << 25
+_FEWEST_TERMS: Final = 256
+_FEWEST_BITS: Final = 8
 _DIRECT: Final = 4  # output channels of a group below which a matrix product would mostly wait
 
 
@@ -45,23 +45,22 @@ class Factor:
         Least significant first; empty where the map is done in integers.
     step : int
         Bits from one limb to the next.
-    row : int
-        Largest sum over a row of what one limb's absolute values can be.
+    terms : int
+        How many terms a product may sum up at once.
+    value_bits : int
+        Bits of a limb of the values to multiply with.
     """
 
     words: Words
     limbs: tuple[Floats, ...]
     step: int
-    row: int
+    terms: int
+    value_bits: int
 
-
-def limbs_for(width: int, row: int) -> tuple[int, int]:
-    """How a ring element of `width` bits is cut to multiply factors whose rows sum up to `row`: count and bits each."""
-    room = _EXACT_BITS + 1 - max(row, 1).bit_length()
-    if room < 8:
-        raise CompileError(f"weights whose rows sum up to 2^{row.bit_length()} leave no exact product: scale them down")
-    count = -(-width // room)
-    return count, -(-width // count)
+    def value_limbs(self, width: int) -> tuple[int, int]:
+        """How values of `width` bits are cut: number of limbs, bits of each."""
+        count = -(-width // self.value_bits)
+        return count, -(-width // count)
 
 
 def _matrix(geometry: Geometry) -> bool:
@@ -73,25 +72,30 @@ def _matrix(geometry: Geometry) -> bool:
 
 def small_factor(geometry: Geometry, words: Words) -> Factor:
     """Weights as they are: signed numbers far below 2^53."""
-    values = words.view(np.int64).astype(np.float64)
     if not _matrix(geometry):
-        return Factor(words, (), 64, 0)
+        return Factor(words, (), 64, 0, 64)
+    values = words.view(np.int64).astype(np.float64)
     grouped = values.reshape(geometry.groups, geometry.weight_shape[0] // geometry.groups, -1)
-    return Factor(words, (np.ascontiguousarray(grouped),), 64, int(np.abs(grouped).sum(axis=2).max()))
+    row = int(np.abs(grouped).sum(axis=2).max())
+    room = _EXACT_BITS + 1 - max(row, 1).bit_length()
+    if room < _FEWEST_BITS:
+        raise CompileError(f"weights whose rows sum up to 2^{row.bit_length()} leave no exact product: scale them down")
+    return Factor(words, (np.ascontiguousarray(grouped),), 64, grouped.shape[2], room)
 
 
 def ring_factor(geometry: Geometry, words: Words, width: int) -> Factor:
     """Weights masked modulo ``2^width``: limbs such that limb times limb summed over K stays exact."""
     if not _matrix(geometry):
-        return Factor(words, (), 64, 0)
+        return Factor(words, (), 64, 0, 64)
     grouped = words.reshape(geometry.groups, geometry.weight_shape[0] // geometry.groups, -1)
-    terms = grouped.shape[2]
-    room = (_EXACT_BITS + 2 - terms.bit_length()) // 2
-    count = -(-width // room)
-    step = -(-width // count)
+    step = -(-width // 2)
+    if 2 * step > _EXACT_BITS + 2 - _FEWEST_TERMS.bit_length():
+        step = -(-width // 3)
+    count = -(-width // step)
+    terms = min(grouped.shape[2], (1 << (_EXACT_BITS + 2 - 2 * step)) - 1)
     limbs = np.empty((count, *grouped.shape))
     _split(grouped.reshape(-1), width, step, limbs.reshape(count, -1))
-    return Factor(words, tuple(limbs), step, terms << (step - 1))
+    return Factor(words, tuple(limbs), step, terms, step)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -227,7 +231,7 @@ def apply_linear(geometry: Geometry, factor: Factor, values: Words, width: int) 
 
 
 def _by_columns(geometry: Geometry, factor: Factor, values: Words, width: int, out: Words) -> None:
-    limbs, step = limbs_for(width, factor.row)
+    limbs, step = factor.value_limbs(width)
     if geometry.kind == "dense":
         _dense(factor, values, width, limbs, step, out)
         return
@@ -251,8 +255,11 @@ def _dense(factor: Factor, values: Words, width: int, limbs: int, step: int, out
         for j in range(limbs):
             shift = i * factor.step + j * step
             if shift < width:
-                product = pieces[j].reshape(rows, terms) @ left[0].T
-                _collect(product[None].reshape(1, -1), shift, shift == 0, 0, 1, 0, flat.reshape(1, 1, 1, -1))
+                right = pieces[j].reshape(rows, terms)
+                for k in range(0, terms, factor.terms):
+                    product = right[:, k : k + factor.terms] @ left[0, :, k : k + factor.terms].T
+                    fresh = not (shift or k)
+                    _collect(product.reshape(1, -1), shift, fresh, 0, 1, 0, flat.reshape(1, 1, 1, -1))
 
 
 def _multiply(geometry: Geometry, factor: Factor, planes: Floats, width: int, step: int, out: Words) -> None:
@@ -276,13 +283,7 @@ def _multiply(geometry: Geometry, factor: Factor, planes: Floats, width: int, st
                 for j in range(limbs):
                     shift = i * factor.step + j * step
                     if shift < width:
-                        np.matmul(left[group], block[j], out=product)
-                        _collect(product, shift, shift == 0, first, size, group * outputs, out)
-
-
-def row_sum(words: Words, geometry: Geometry) -> int:
-    """Largest sum of absolute weights that one output adds up, in units of the last place."""
-    values: Sequence[int] | Floats = np.abs(words.view(np.int64).astype(np.float64))
-    if geometry.kind in ("conv", "dense"):
-        return int(math.ceil(float(np.asarray(values).reshape(geometry.weight_shape[0], -1).sum(axis=1).max())))
-    return int(math.ceil(float(np.asarray(values).max(initial=0.0))))
+                        for k in range(0, terms, factor.terms):
+                            part = slice(k, k + factor.terms)
+                            np.matmul(left[group, :, part], block[j, part], out=product)
+                            _collect(product, shift, not (shift or k), first, size, group * outputs, out)

@@ -14,6 +14,7 @@ Nothing here can notice that a whole directory was set back (a backup, a machine
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -53,6 +54,7 @@ _HEADER_CAP: Final = 4096
 _CHUNK: Final = 1 << 20
 _TAG: Final = 16
 _KEY_BYTES: Final = 32
+_DISK_ERRORS: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
 _NAME: Final = re.compile(r"([0-9a-f]{32})\.(part|ready|spent)\Z")
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -281,9 +283,10 @@ class CorrelationStore:
         try:
             self._directory = self._open_directory()
             self._lock = self._take_lock()
-            names = os.listdir(self._directory)  # noqa: PTH208 - of the descriptor that was checked, not of a path
-            self._master = self._load_key(empty=not any(_NAME.match(name) for name in names))
-            self._scan(names)
+            with os.scandir(self._directory) as entries:
+                sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
+            self._master = self._load_key(empty=not any(_NAME.match(name) for name in sizes))
+            self._scan(sizes)
         except OSError as error:
             self.close()
             raise KeyMaterialError(f"{self._path} cannot be opened as a store: {error.strerror}") from None
@@ -330,7 +333,7 @@ class CorrelationStore:
                 self._ready.pop(identity, None)
                 self._sizes.pop(identity, None)
                 self._remove(f"{identity}.part", f"{identity}.ready")
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # the dealer's link may fail as well
                 raise BlobError(f"{identity} cannot be stored in {self._path} ({error.strerror}): make room") from None
             raise
 
@@ -384,7 +387,8 @@ class CorrelationStore:
                 self._ready.pop(id, None)
                 if isinstance(error, OSError):
                     error = BlobError(f"{ready} cannot be spent ({error.strerror}): check the disk, spend another one")
-                self._damaged[id] = error
+                if id not in self._spent:
+                    self._damaged[id] = error
                 raise error from None
             out = self._open[id] = Spent(self, descriptor, sealing, seed)
             return out
@@ -497,23 +501,24 @@ class CorrelationStore:
         os.rename("store.key.part", "store.key", src_dir_fd=self._directory, dst_dir_fd=self._directory)
         os.fsync(self._directory)
 
-    def _scan(self, names: list[str]) -> None:
+    def _scan(self, sizes: dict[str, int]) -> None:
         """Read what is there, finish what a killed process left: partial files go, secrets of spent ones are cut off."""
-        found = [match.groups() for match in map(_NAME.match, names) if match]
+        found = [match.groups() for match in map(_NAME.match, sizes) if match]
         self._spent = {identity for identity, kind in found if kind == "spent"}
         for identity, kind in found:
             name = f"{identity}.{kind}"
             if kind == "spent":
-                self._truncate(name)
+                if sizes[name]:
+                    self._truncate(name)
             elif kind == "part" or identity in self._spent:
                 if kind == "ready":
                     _log.warning("%s was spent already and came back: it is deleted", self._path / name)
                 self._remove(name)
             else:
+                self._sizes[identity] = sizes[name]
                 self._scan_ready(identity, name)
 
     def _scan_ready(self, identity: str, name: str) -> None:
-        self._sizes[identity] = os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_size
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._directory)
             try:
