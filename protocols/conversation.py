@@ -1,7 +1,8 @@
-"""The conversation of owner and server without any I/O: bytes in, events out; messages in, buffers out.
+"""A conversation without any I/O: bytes in, events out; messages in, buffers out.
 
-The legal moves stand in one table, `MOVES`, that both roles share. Whoever breaks it is named by the exception:
-`LocalProtocolError` is our own side's fault, `RemoteProtocolError` the other's.
+The legal moves stand in one table that both roles share; `MOVES` is that of owner and server of encrypted inference.
+Whoever breaks it is named by the exception: `LocalProtocolError` is our own side's fault, `RemoteProtocolError` the
+other's.
 """
 
 from __future__ import annotations
@@ -11,31 +12,39 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+from protocols.frames import HEADER_BYTES, BodyCaps, Catalogue, FrameHeader, Head
 from protocols.messages import (
-    HEADER_BYTES,
+    CATALOGUE,
     AskKeys,
     Bye,
     Caps,
     Evaluate,
-    FrameHeader,
     Hangup,
     Hello,
     KeysState,
     KeysStored,
-    Message,
     Offer,
     Refusal,
     RegisterKeys,
     Result,
-    decode_head,
-    decode_header,
-    encode_frame,
 )
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["MOVES", "SPEAKS", "Buffer", "Conversation", "Event", "Opening", "Received", "Role", "State"]
+__all__ = [
+    "INFERENCE",
+    "MOVES",
+    "SPEAKS",
+    "Buffer",
+    "Conversation",
+    "Event",
+    "Opening",
+    "Received",
+    "Role",
+    "Rules",
+    "State",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -90,10 +99,43 @@ SPEAKS: Final[Mapping[Role, frozenset[type[Message]]]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class Rules:
+    """A protocol: its messages, who speaks them, and every legal move.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+    moves : mapping of state to mapping of message type to state
+    speaks : mapping of role to set of message types
+    start, closed : state
+    leave : mapping of role to set of states
+        Where the other side of that role may close the connection without a word.
+    """
+
+    catalogue: Catalogue
+    moves: Mapping[enum.Enum, Mapping[type[Head], enum.Enum]]
+    speaks: Mapping[enum.Enum, frozenset[type[Head]]]
+    start: enum.Enum
+    closed: enum.Enum
+    leave: Mapping[enum.Enum, frozenset[enum.Enum]]
+
+
+INFERENCE: Final = Rules(
+    CATALOGUE,
+    MOVES,  # type: ignore[arg-type]  # an enum's members are members of Enum, but mappings are invariant
+    SPEAKS,  # type: ignore[arg-type]
+    State.START,
+    State.CLOSED,
+    {Role.SERVER: frozenset(State) - {State.GREETED}, Role.OWNER: frozenset({State.CLOSED})},
+)
+"""Owner and server of encrypted inference."""
+
+
+@dataclass(frozen=True)
 class Opening:
     """A frame has begun: its head is known and legal, `size` bytes of body are to come."""
 
-    message: Message
+    message: Any
     size: int
 
 
@@ -101,11 +143,23 @@ class Opening:
 class Received:
     """A whole frame. `body` is None if it was discarded on request."""
 
-    message: Message
+    message: Any
     body: bytes | None
 
 
 Event = Opening | Received
+
+
+class _Target:
+    """Memory of the caller's that a body is written into as it arrives."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = memory.cast("B")
+        self._place = 0
+
+    def write(self, data: memoryview) -> None:
+        self._memory[self._place : self._place + len(data)] = data
+        self._place += len(data)
 
 
 class Conversation:
@@ -117,19 +171,22 @@ class Conversation:
         The side that this object plays.
     caps : Caps
         Largest bodies to accept. Memory in use never exceeds what has arrived of one frame.
+    rules : Rules
+        The protocol.
     """
 
-    def __init__(self, role: Role, caps: Caps | None = None) -> None:
+    def __init__(self, role: enum.Enum, caps: BodyCaps | None = None, rules: Rules = INFERENCE) -> None:
         self.role = role
-        self.state = State.START
-        self._peer = Role.SERVER if role is Role.OWNER else Role.OWNER
-        self._caps = caps or Caps()
+        self.rules = rules
+        self.state = rules.start
+        self._peer = next(other for other in rules.speaks if other is not role)
+        self._caps: BodyCaps = caps or Caps()
         self._failed = False
         self._closed_by_us = False
         self._start: bytearray = bytearray()
         self._header: FrameHeader | None = None
-        self._message: Message | None = None
-        self._body: io.BytesIO | None = None
+        self._message: Any = None
+        self._body: io.BytesIO | _Target | None = None
         self._missing = 0
 
     @property
@@ -142,7 +199,7 @@ class Conversation:
         """Bytes of body of the frame that is arriving; 0 between frames."""
         return self._header.body if self._header is not None else 0
 
-    def send(self, message: Message, body: Buffer = b"") -> list[Buffer]:
+    def send(self, message: Head, body: Buffer = b"") -> list[Buffer]:
         """Make a move; return the buffers to put on the wire, in order. The body is not copied.
 
         Raises
@@ -150,20 +207,31 @@ class Conversation:
         LocalProtocolError
             If the message is not ours to send or not legal now; the conversation is then unchanged.
         """
-        kind = type(message)
-        if kind not in SPEAKS[self.role]:
+        size = memoryview(body).nbytes
+        frame = self.announce(message, size)
+        return [frame, body] if size else [frame]
+
+    def announce(self, message: Head, size: int) -> bytes:
+        """Make a move whose body, `size` bytes, the caller puts on the wire right after the returned bytes.
+
+        Raises
+        ------
+        LocalProtocolError
+            As for `send`.
+        """
+        kind, rules = type(message), self.rules
+        if kind not in rules.speaks[self.role]:
             raise LocalProtocolError(f"{kind.__name__} is not a message of the {self.role.value}")
-        following = MOVES[self.state].get(kind)
+        following = rules.moves[self.state].get(kind)
         if following is None:
             raise LocalProtocolError(self._illegal(kind, "send"))
-        size = memoryview(body).nbytes
         cap = self._caps.body(kind)
         if size > cap:
             raise LocalProtocolError(f"the body of {kind.__name__} is {size} bytes, above its cap of {cap}")
-        frame = encode_frame(message, size)
+        frame = rules.catalogue.encode(message, size)
         self.state = following
-        self._closed_by_us = following is State.CLOSED
-        return [frame, body] if size else [frame]
+        self._closed_by_us = following is rules.closed
+        return frame
 
     def receive_data(self, data: Buffer) -> list[Event]:
         """Take bytes from the wire, in pieces of any size; return what they complete.
@@ -199,13 +267,12 @@ class Conversation:
         """
         if self._closed_by_us or self._failed:
             return
-        owner_may_leave = self.role is Role.SERVER and self.state is not State.GREETED
         if self.mid_frame:
             missing = f"{self._missing} bytes short" if self._message is not None else "in its header"
             self._failed = True
             self._forget()
             raise RemoteProtocolError(f"the connection ended inside a frame, {missing}")
-        if self.state is not State.CLOSED and not owner_may_leave:
+        if self.state not in self.rules.leave[self.role]:
             self._failed = True
             raise RemoteProtocolError(f"the {self._peer.value} closed the connection while {self.state.value}")
 
@@ -214,15 +281,22 @@ class Conversation:
         if self._message is not None:
             self._body = None
 
+    def collect_body(self, target: memoryview) -> None:
+        """Write the body of the arriving frame into `target`, of exactly its size, instead of storing it."""
+        if self._message is not None and self._header is not None:
+            if target.nbytes != self._header.body:
+                raise LocalProtocolError(f"a target of {target.nbytes} bytes for a body of {self._header.body}")
+            self._body = _Target(target)
+
     def _take(self, view: memoryview, events: list[Event]) -> memoryview:
         """Consume the next part of one frame from the front of `view`; return the rest."""
         if self._message is None:
-            if self.state is State.CLOSED:
+            if self.state is self.rules.closed:
                 raise RemoteProtocolError("data after the end of the conversation")
             view = self._take_start(view)
             if self._header is None or len(self._start) < HEADER_BYTES + self._header.head:
                 return view
-            message = decode_head(self._header.kind, bytes(self._start[HEADER_BYTES:]))
+            message = self.rules.catalogue.head(self._header.kind, bytes(self._start[HEADER_BYTES:]))
             self._start.clear()
             self._message, self._body, self._missing = message, io.BytesIO(), self._header.body
             events.append(Opening(message, self._header.body))
@@ -242,10 +316,10 @@ class Conversation:
             view = view[need:]
             if len(self._start) < HEADER_BYTES:
                 return view
-            header = decode_header(bytes(self._start), self._caps)
-            if header.kind not in SPEAKS[self._peer]:
+            header = self.rules.catalogue.header(bytes(self._start), self._caps)
+            if header.kind not in self.rules.speaks[self._peer]:
                 raise RemoteProtocolError(f"{header.kind.__name__} is not a message of the {self._peer.value}")
-            if header.kind not in MOVES[self.state]:
+            if header.kind not in self.rules.moves[self.state]:
                 raise RemoteProtocolError(self._illegal(header.kind, "receive"))
             self._header = header
         need = HEADER_BYTES + self._header.head - len(self._start)
@@ -256,14 +330,14 @@ class Conversation:
         message, body = self._message, self._body
         assert message is not None
         self._forget()
-        self.state = MOVES[self.state][type(message)]
-        return Received(message, None if body is None else body.getvalue())
+        self.state = self.rules.moves[self.state][type(message)]
+        return Received(message, body.getvalue() if isinstance(body, io.BytesIO) else None)
 
     def _forget(self) -> None:
         self._start.clear()
         self._header = self._message = self._body = None
         self._missing = 0
 
-    def _illegal(self, kind: type[Message], verb: str) -> str:
-        legal = ", ".join(sorted(k.__name__ for k in MOVES[self.state])) or "nothing"
+    def _illegal(self, kind: type[Head], verb: str) -> str:
+        legal = ", ".join(sorted(k.__name__ for k in self.rules.moves[self.state])) or "nothing"
         return f"cannot {verb} {kind.__name__} while {self.state.value}: legal now is {legal}"

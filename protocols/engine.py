@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from protocols.messages import InputPreparation
+from protocols.preparation import preparation_of
 from secureimg.ckks import EvaluationKeys, Evaluator, Program
 from secureimg.graph import Graph
 
-__all__ = ["CkksEngine", "Engine", "preparation_of"]
+__all__ = ["CkksEngine", "Engine"]
 
 Keys = TypeVar("Keys")
 
@@ -106,12 +107,3 @@ class CkksEngine:
 def _with_frame(size: int) -> int:
     """Return an upper bound on a blob's size from that of its payload; one side too many costs nothing."""
     return size + size // 64 + (64 << 10)
-
-
-def preparation_of(graph: Graph) -> InputPreparation | None:
-    """Return how a picture becomes this graph's input, in the form that travels."""
-    given = graph.preprocessing
-    if given is None:
-        return None
-    size = None if given.size is None else (int(given.size[0]), int(given.size[1]))
-    return InputPreparation(mode=given.mode, size=size, mean=tuple(given.mean), std=tuple(given.std))

@@ -21,10 +21,22 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from secureimg.errors import KeyMaterialError
 
-__all__ = ["OWNER_BUNDLE", "SERVER_NAME", "create_identities", "enrol_owner", "ensure_identities", "write_private"]
+__all__ = [
+    "OWNER_BUNDLE",
+    "PARTY_ROLES",
+    "SERVER_NAME",
+    "create_identities",
+    "create_party_identities",
+    "enrol_owner",
+    "ensure_identities",
+    "write_private",
+]
 
 SERVER_NAME = "server.secureimg.internal"
 """The name in the server's certificate. Owners check it and the authority, not the host name that they dial."""
+
+PARTY_ROLES = {name: f"{name}.secureimg.internal" for name in ("party-0", "party-1", "dealer")}
+"""The machines of a two-party deployment, with the name that the certificate of each one carries."""
 
 OWNER_BUNDLE = "owner.pem"
 _SERVER_FILES = ("ca.pem", "ca.key", "server.pem", "server.key")
@@ -93,28 +105,54 @@ def create_identities(directory: Path, owners: Sequence[str] = ("owner",), days:
     days : int
         How long the certificates are valid.
     """
+    authority = _create_authority(directory, days)
+    server_key, server = _issue(authority, SERVER_NAME, [ExtendedKeyUsageOID.SERVER_AUTH], days, SERVER_NAME)
+    write_private(directory / "server.key", _key_pem(server_key))
+    write_private(directory / "server.pem", _pem(server))
+    for owner in owners:
+        _write_bundle(authority, owner, directory / f"{owner}.pem", days)
+
+
+def create_party_identities(directory: Path, days: int = _DAYS) -> dict[str, Path]:
+    """Make an authority and a bundle for each machine of a two-party deployment, and one for an owner.
+
+    A bundle holds a private key, its certificate and the authority's: one file to take to that machine over a safe channel.
+    `enrol_owner` makes bundles for more owners.
+
+    Returns
+    -------
+    dict of str to Path
+        Bundles of "party-0", "party-1", "dealer" and "owner".
+    """
+    authority = _create_authority(directory, days)
+    bundles = {name: directory / f"{name}.pem" for name in (*PARTY_ROLES, "owner")}
+    for name, path in bundles.items():
+        if name not in PARTY_ROLES:
+            _write_bundle(authority, name, path, days)
+            continue
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        key, certificate = _issue(authority, name, usages, days, PARTY_ROLES[name])
+        write_private(path, _key_pem(key) + _pem(certificate) + _pem(authority.certificate))
+    return bundles
+
+
+def _create_authority(directory: Path, days: int) -> _Authority:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise KeyMaterialError(f"{directory} cannot be made: {error.strerror}: name another directory") from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "secureimg authority")])
-    usage = _key_usage(authority=True)
     certificate = (
         _builder(name, name, key, days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    authority = _Authority(certificate, key)
-    server_key, server = _issue(authority, SERVER_NAME, ExtendedKeyUsageOID.SERVER_AUTH, days)
     write_private(directory / "ca.key", _key_pem(key))
     write_private(directory / "ca.pem", _pem(certificate))
-    write_private(directory / "server.key", _key_pem(server_key))
-    write_private(directory / "server.pem", _pem(server))
-    for owner in owners:
-        _write_bundle(authority, owner, directory / f"{owner}.pem", days)
+    return _Authority(certificate, key)
 
 
 def enrol_owner(directory: Path, name: str, bundle: Path, days: int = _DAYS) -> None:
@@ -140,12 +178,12 @@ def enrol_owner(directory: Path, name: str, bundle: Path, days: int = _DAYS) -> 
 def _write_bundle(authority: _Authority, name: str, path: Path, days: int) -> None:
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise KeyMaterialError("an owner's name must have 1 to 64 printable characters")
-    key, certificate = _issue(authority, name, ExtendedKeyUsageOID.CLIENT_AUTH, days)
+    key, certificate = _issue(authority, name, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
     write_private(path, _key_pem(key) + _pem(certificate) + _pem(authority.certificate))
 
 
 def _issue(
-    authority: _Authority, name: str, usage: x509.ObjectIdentifier, days: int
+    authority: _Authority, name: str, usages: list[x509.ObjectIdentifier], days: int, server: str | None = None
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -153,11 +191,11 @@ def _issue(
         _builder(subject, authority.certificate.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
-    if usage == ExtendedKeyUsageOID.SERVER_AUTH:
-        names = [x509.DNSName(SERVER_NAME), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
+    if server is not None:
+        names = [x509.DNSName(server), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return key, builder.sign(authority.key, hashes.SHA256())
 

@@ -30,7 +30,8 @@ class ServerConversation(Conversation):
     """
 
     def __init__(self, caps: Caps | None = None) -> None:
-        super().__init__(Role.SERVER, caps)
+        self._granted = caps or Caps()
+        super().__init__(Role.SERVER, self._granted)
 
     def offer(
         self,
@@ -44,8 +45,8 @@ class ServerConversation(Conversation):
         message = Offer(
             model=model,
             program=program,
-            max_keys_bytes=self._caps.keys,
-            max_ciphertext_bytes=self._caps.ciphertext,
+            max_keys_bytes=self._granted.keys,
+            max_ciphertext_bytes=self._granted.ciphertext,
             preparation=preparation,
         )
         return self.send(message, public)

@@ -10,10 +10,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocols.identity import OWNER_BUNDLE, SERVER_NAME
+from protocols.identity import OWNER_BUNDLE, PARTY_ROLES, SERVER_NAME
 from secureimg.errors import KeyMaterialError, RemoteProtocolError
 
-__all__ = ["dial", "owner_context", "peer_fingerprint", "server_context"]
+__all__ = ["bundle_context", "dial", "owner_context", "peer_fingerprint", "peer_role", "server_context"]
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
@@ -50,31 +50,49 @@ def owner_context(identity: Path) -> ssl.SSLContext:
     KeyMaterialError
         If the bundle is missing, malformed or readable by others.
     """
-    bundle = identity / OWNER_BUNDLE if identity.is_dir() else identity
+    return bundle_context(identity / OWNER_BUNDLE if identity.is_dir() else identity, ssl.PROTOCOL_TLS_CLIENT)
+
+
+def bundle_context(bundle: Path, side: int) -> ssl.SSLContext:
+    """Return the context of whoever holds a bundle: an owner, a party, a dealer.
+
+    Parameters
+    ----------
+    bundle : Path
+        Private key, certificate, authority's certificate.
+    side : int
+        `ssl.PROTOCOL_TLS_CLIENT` to dial, `ssl.PROTOCOL_TLS_SERVER` to listen.
+
+    Raises
+    ------
+    KeyMaterialError
+        If the bundle is missing, malformed or readable by others.
+    """
     try:
         if bundle.stat().st_mode & 0o077:
             raise KeyMaterialError(f"{bundle} is readable by others: run chmod 600 on it")
         certificates = x509.load_pem_x509_certificates(bundle.read_bytes())
         authorities = [c for c in certificates if c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.SSLContext(side)
         _harden(context)
         context.load_cert_chain(bundle)
         for authority in authorities:
             context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
     except (OSError, ValueError, x509.ExtensionNotFound) as error:
         raise KeyMaterialError(
-            f"{bundle} is not an owner's identity ({_reason(error)}): use the owner.pem that the server's operator "
-            "gave you"
+            f"{bundle} is not an identity ({_reason(error)}): use the .pem file that the operator of the service gave you"
         ) from None
     if not authorities:
-        raise KeyMaterialError(
-            f"{bundle} lacks the certificate of the server's authority: ask its operator for a new one"
-        )
+        raise KeyMaterialError(f"{bundle} lacks the certificate of its authority: ask the operator for a new one")
+    if side == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # every connection proves itself anew
     return context
 
 
-def dial(host: str, port: int, context: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
-    """Connect to a server and check that it is the one our authority vouches for.
+def dial(
+    host: str, port: int, context: ssl.SSLContext, timeout: float, name: str = SERVER_NAME
+) -> ssl.SSLSocket:
+    """Connect to a server and check that it is the one our authority vouches for under `name`.
 
     Raises
     ------
@@ -89,7 +107,7 @@ def dial(host: str, port: int, context: ssl.SSLContext, timeout: float) -> ssl.S
         ) from None
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(plain, server_hostname=SERVER_NAME)
+        return context.wrap_socket(plain, server_hostname=name)
     except (OSError, ValueError) as error:
         plain.close()
         raise RemoteProtocolError(
@@ -104,6 +122,13 @@ def peer_fingerprint(connection: ssl.SSLSocket) -> str:
     if certificate is None:
         raise RemoteProtocolError("the other side showed no certificate")
     return hashlib.sha256(certificate).hexdigest()
+
+
+def peer_role(connection: ssl.SSLSocket) -> str:
+    """Return what the other side's certificate says it is: "party-0", "party-1", "dealer", or "owner"."""
+    certificate = connection.getpeercert() or {}
+    names = [str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == "DNS"]
+    return next((role for role, name in PARTY_ROLES.items() if name in names), "owner")
 
 
 def _harden(context: ssl.SSLContext) -> None:

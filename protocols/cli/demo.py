@@ -15,7 +15,7 @@ from protocols.cli.inputs import prepare_picture
 from protocols.cli.options import Json, LoadedModel, ModelOptions, Workers, cores
 from protocols.cli.remote import EncryptedRun, apply_tail, labels_of, parameters_of, run_encrypted
 from protocols.cli.terminal import bars, picture, side_by_side
-from protocols.engine import preparation_of
+from protocols.preparation import preparation_of
 from secureimg.errors import ImageError
 from secureimg.graph import run_plain
 from secureimg.images import load_image, save_image

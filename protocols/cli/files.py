@@ -28,7 +28,7 @@ from protocols.cli.output_files import check_new, read_blob, save_array, write_n
 from protocols.cli.owner_ops import finish
 from protocols.cli.passphrases import PassphraseFile, PassphrasePrompt, read_passphrase
 from protocols.cli.remote import labels_of
-from protocols.engine import preparation_of
+from protocols.preparation import preparation_of
 from protocols.program_file import decode_program, encode_program
 from secureimg.ckks import EvaluationKeys, Evaluator, OwnerKeys
 from secureimg.errors import BlobError, SecureImgError

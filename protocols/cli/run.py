@@ -32,7 +32,7 @@ from protocols.cli.options import (
 )
 from protocols.cli.output_files import check_new, save_array
 from protocols.cli.remote import labels_of, parameters_of, run_encrypted
-from protocols.engine import preparation_of
+from protocols.preparation import preparation_of
 from protocols.memory_use import peak_memory
 from secureimg.graph import run_plain
 

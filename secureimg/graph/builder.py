@@ -113,6 +113,32 @@ class GraphBuilder:
         """Add a `Relu`."""
         return self.apply(ops.Relu(), x, name=name)
 
+    def abs(self, x: str, *, name: str | None = None) -> str:
+        """Add an `Abs`."""
+        return self.apply(ops.Abs(), x, name=name)
+
+    def exp(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+        """Add an `Exp`, for x in [low, high]."""
+        return self.apply(ops.Exp(low, high), x, name=name)
+
+    def reciprocal(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+        """Add a `Reciprocal`, for x in [low, high]."""
+        return self.apply(ops.Reciprocal(low, high), x, name=name)
+
+    def sqrt(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+        """Add a `Sqrt`, for x in [low, high]."""
+        return self.apply(ops.Sqrt(low, high), x, name=name)
+
+    def inverse_sqrt(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+        """Add an `InverseSqrt`, for x in [low, high]."""
+        return self.apply(ops.InverseSqrt(low, high), x, name=name)
+
+    def divide(
+        self, x: str, y: str, low: float | None = None, high: float | None = None, *, name: str | None = None
+    ) -> str:
+        """Add a `Divide`: x by y, for y in [low, high]."""
+        return self.apply(ops.Divide(low, high), x, y, name=name)
+
     def max_pool(
         self, x: str, kernel: Pair, *, strides: Pair | None = None, pads: Pads = (0, 0, 0, 0), name: str | None = None
     ) -> str:

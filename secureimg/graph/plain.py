@@ -232,6 +232,44 @@ def _(op: ops.Tanh, x: FloatArray) -> FloatArray:
 
 
 @run_op.register
+def _(op: ops.Abs, x: FloatArray) -> FloatArray:
+    return np.abs(x)
+
+
+# Outside their domain these give what IEEE 754 gives: infinities and NaN, which calibration refuses by name.
+
+
+@run_op.register
+def _(op: ops.Exp, x: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return np.exp(x)
+
+
+@run_op.register
+def _(op: ops.Reciprocal, x: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.asarray(1.0 / x)
+
+
+@run_op.register
+def _(op: ops.Sqrt, x: FloatArray) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(x)
+
+
+@run_op.register
+def _(op: ops.InverseSqrt, x: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(1.0 / np.sqrt(x))
+
+
+@run_op.register
+def _(op: ops.Divide, x: FloatArray, y: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.asarray(x / y)
+
+
+@run_op.register
 def _(op: ops.Mean, x: FloatArray) -> FloatArray:
     rank = x.ndim - 1
     axes = tuple(axis % rank + 1 for axis in op.axes)

@@ -20,6 +20,7 @@ Bounds = tuple[FloatArray, FloatArray]
 
 _SLACK = 1e-12  # relative widening that covers the rounding of the bounds themselves
 _CHUNK = 64
+_LARGEST_EXPONENT = 700.0  # what float64 can hold
 
 
 def propagate_ranges(graph: Graph, low: ArrayLike, high: ArrayLike) -> dict[str, Bounds]:
@@ -41,7 +42,8 @@ def propagate_ranges(graph: Graph, low: ArrayLike, high: ArrayLike) -> dict[str,
     Raises
     ------
     GraphError
-        If the bounds are not finite, do not fit the input, or `low` is above `high`.
+        If the bounds are not finite, do not fit the input, `low` is above `high`, or a divisor without a stated range can
+        be 0.
     """
     try:
         lows = np.broadcast_to(np.asarray(low, dtype=np.float64), graph.input_shape)
@@ -54,8 +56,11 @@ def propagate_ranges(graph: Graph, low: ArrayLike, high: ArrayLike) -> dict[str,
     for node in graph.nodes:
         if isinstance(node.op, ops.Multiply) and node.inputs[0] == node.inputs[1]:
             bounds[node.name] = _bounds(ops.Square(), bounds[node.inputs[0]])
-        else:
+            continue
+        try:
             bounds[node.name] = _bounds(node.op, *(bounds[name] for name in node.inputs))
+        except GraphError as error:
+            raise GraphError(f"layer {node.name!r}: {error}") from None
     return bounds
 
 
@@ -174,6 +179,49 @@ def _(op: ops.Polynomial, bounds: Bounds) -> Bounds:
 def _(op: ops.Multiply, left: Bounds, right: Bounds) -> Bounds:
     products = [x * y for x in left for y in right]
     return np.minimum.reduce(products), np.maximum.reduce(products)
+
+
+def _domain(op: ops.Divide | ops.InverseSqrt | ops.Reciprocal | ops.Sqrt, bounds: Bounds) -> Bounds:
+    """The bounds inside of what the op is defined on: its stated range, or what is above 0."""
+    if op.low is not None:
+        return np.clip(bounds[0], op.low, op.high), np.clip(bounds[1], op.low, op.high)
+    least, most = float(bounds[0].min()), float(bounds[1].max())
+    root = isinstance(op, ops.Sqrt)
+    if least < -1e-9 * most or (least <= 0 and not root):  # bounds of a sum of squares may lie a little below 0
+        raise GraphError(
+            f"{op.kind} of values between {least:.4g} and {most:.4g}, which must be {'at least' if root else 'above'} 0: "
+            "clip them first, or state the op's range (low, high)"
+        )
+    return np.maximum(bounds[0], 0.0), bounds[1]
+
+
+@_bounds.register
+def _(op: ops.Exp, bounds: Bounds) -> Bounds:
+    if op.low is not None:
+        bounds = np.clip(bounds[0], op.low, op.high), np.clip(bounds[1], op.low, op.high)
+    if bounds[1].max() > _LARGEST_EXPONENT:
+        raise GraphError(
+            f"Exp of values up to {bounds[1].max():.4g}, the limit is {_LARGEST_EXPONENT:g}: clip them first, or state the "
+            "op's range (low, high)"
+        )
+    return _with_candidates(op, bounds, [])
+
+
+@_bounds.register
+def _(op: ops.InverseSqrt | ops.Reciprocal | ops.Sqrt, bounds: Bounds) -> Bounds:
+    return _with_candidates(op, _domain(op, bounds), [])
+
+
+@_bounds.register
+def _(op: ops.Divide, left: Bounds, right: Bounds) -> Bounds:
+    low, high = _domain(op, right)
+    quotients = [x / y for x in left for y in (low, high)]
+    return np.minimum.reduce(quotients), np.maximum.reduce(quotients)
+
+
+@_bounds.register
+def _(op: ops.Abs, bounds: Bounds) -> Bounds:
+    return _with_candidates(op, bounds, [0.0])
 
 
 @_bounds.register

@@ -8,7 +8,7 @@ from secureimg.sharing.ownership import join_result, share_images, view_share
 from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
 from secureimg.sharing.plan import CostReport, LayerCost, cost_of
 from secureimg.sharing.program import Program, PublicProgram
-from secureimg.sharing.streams import fresh_seed
+from secureimg.sharing.streams import fresh_seed, seed_name
 
 __all__ = [
     "Channel",
@@ -26,6 +26,7 @@ __all__ = [
     "fresh_seed",
     "join_result",
     "run_clear",
+    "seed_name",
     "share_images",
     "view_share",
 ]

@@ -257,16 +257,13 @@ class PartyOne(_Party):
     Parameters
     ----------
     program : Program
-    weight_seed : bytes
-        32 bytes shared with the dealer for the life of the model.
     """
 
     number = 1
 
-    def __init__(self, program: Program, weight_seed: bytes) -> None:
+    def __init__(self, program: Program) -> None:
         super().__init__(program.public)
         self._program = program
-        self._weight_seed = weight_seed
         steps = program.public.steps
         self._factors = {
             number: small_factor(step.geometry, program.weights[number][0])
@@ -274,11 +271,17 @@ class PartyOne(_Party):
             if isinstance(step, text.Linear)
         }
 
-    def masked_weights(self) -> Iterator[Bytes]:
-        """Yield the weights minus their mask, for party 0, a layer at a time."""
+    def masked_weights(self, weight_seed: bytes) -> Iterator[Bytes]:
+        """Yield the weights minus their mask, for party 0, a layer at a time.
+
+        Parameters
+        ----------
+        weight_seed : bytes
+            32 bytes shared with one dealer for the life of the model.
+        """
         for number, step in enumerate(self.public.steps):
             if isinstance(step, text.Linear) and step.hidden:
-                words = self._program.weights[number][0].reshape(-1) - weight_mask(self._weight_seed, number, step)
+                words = self._program.weights[number][0].reshape(-1) - weight_mask(weight_seed, number, step)
                 data = np.empty(mask_bytes(self.public, step), dtype=np.uint8)
                 pack(words, byte_width(step.width), data)
                 yield data

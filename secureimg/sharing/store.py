@@ -25,7 +25,7 @@ import struct
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from io import BufferedWriter
 from pathlib import Path
@@ -538,6 +538,8 @@ class CorrelationStore:
         if len(seed) != SEED_BYTES:
             raise BlobError(f"a correlation's seed must have {SEED_BYTES} bytes, got {len(seed)}")
         try:
+            if isinstance(item.created, int):  # has another encoding, and a header has but one
+                item = replace(item, created=float(item.created))
             encoded = msgspec.msgpack.encode(_Header(item, secrets.token_bytes(16)))
         except (TypeError, ValueError, OverflowError) as error:
             raise BlobError(f"not the description of a correlation ({error}): deal another one") from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import ParameterError
 
-__all__ = ["SEED_BYTES", "Stream", "fresh_seed"]
+__all__ = ["SEED_BYTES", "Stream", "fresh_seed", "seed_name"]
 
 SEED_BYTES: Final = 32
 _PIECE: Final = 1 << 18
@@ -26,6 +26,15 @@ _ZEROS: Final = memoryview(bytes(_PIECE))
 def fresh_seed() -> bytes:
     """Return 32 bytes from the operating system."""
     return secrets.token_bytes(SEED_BYTES)
+
+
+def seed_name(seed: bytes) -> str:
+    """Return 32 hexadecimal digits that name a seed without telling it."""
+    return hashlib.blake2b(seed, digest_size=16, person=b"secureimg-name-1").hexdigest()
+
+
+def _name(tag: tuple[str | int, ...]) -> bytes:
+    return "\0".join(str(part) for part in tag).encode()
 
 
 class Stream:
@@ -45,8 +54,7 @@ class Stream:
     def __init__(self, seed: bytes, *tag: str | int) -> None:
         if len(seed) != SEED_BYTES:
             raise ParameterError(f"a stream's seed must have {SEED_BYTES} bytes, got {len(seed)}")
-        name = "\0".join(str(part) for part in tag).encode()
-        key = hashlib.blake2b(name, key=seed, digest_size=16, person=b"secureimg-share1").digest()
+        key = hashlib.blake2b(_name(tag), key=seed, digest_size=16, person=b"secureimg-share1").digest()
         self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
     def fill(self, buffer: NDArray[np.generic] | memoryview | bytearray) -> None:

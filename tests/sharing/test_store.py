@@ -125,6 +125,10 @@ def test_the_list_is_filtered_and_oldest_first(store: CorrelationStore) -> None:
     assert store.available(images=8, dealer="nobody") == []
 
 
+def test_whole_seconds_are_a_time_too(store: CorrelationStore) -> None:
+    assert stored(store, created=1_700_000_000) in store.available()
+
+
 def test_counts_follow_what_happens(store: CorrelationStore, place: Path) -> None:
     items = [stored(store) for _ in range(3)]
     on_disk = sum(path.stat().st_size for path in place.glob("*.ready"))
@@ -404,6 +408,22 @@ def test_any_changed_bit_is_noticed(sound: tuple[Path, Correlation, bytes], draw
     assert f"{item.id}." in refused(sound, bytes(data))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"dealer.example", b"dealer.exomple"),
+        (b"ab" * 32, b"ac" * 32),
+        (b"cd" * 16, b"ce" * 16),
+        (b"images\x01", b"images\x02"),
+    ],
+)
+def test_a_sound_description_that_was_not_sealed_is_noticed(
+    sound: tuple[Path, Correlation, bytes], old: bytes, new: bytes
+) -> None:
+    assert sound[2].count(old) == 1
+    assert "damaged: chunk 0" in refused(sound, sound[2].replace(old, new))
+
+
 @settings(max_examples=15)
 @given(st.data())
 def test_any_other_length_is_noticed(sound: tuple[Path, Correlation, bytes], draw: st.DataObject) -> None:
@@ -499,6 +519,7 @@ def test_links_and_other_files_are_never_followed(place: Path, tmp_path: Path) -
         {"created": float("nan")},
         {"created": float("inf")},
         {"created": "now"},
+        {"created": 10**400},
     ],
 )
 def test_a_description_out_of_bounds_is_refused(store: CorrelationStore, place: Path, changes: dict[str, Any]) -> None:
@@ -590,7 +611,7 @@ NURSERY = """
     for _ in sys.stdin:  # forked, not started anew: an interpreter's start takes longer than what is tested here
         child = os.fork()
         if child == 0:
-            run(Path(sys.argv[1]), 1_000_000)
+            run(Path(sys.argv[1]), 2000)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -644,7 +665,7 @@ def check_after_kills(directory: Path) -> int:
 def test_no_correlation_goes_over_the_wire_twice_when_killed_at_random(tmp_path: Path) -> None:
     code, chance = textwrap.dedent(WORK) + textwrap.dedent(NURSERY), random.Random(7)
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -667,7 +688,11 @@ def test_no_correlation_goes_over_the_wire_twice_when_killed_at_any_call(tmp_pat
     """Kills before and after every single call into the operating system of a run: open, put, spend, read, delete."""
     code = textwrap.dedent(WORK) + textwrap.dedent(EVERY_CALL)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.stderr == ""
     points = int(done.stdout)

@@ -17,7 +17,19 @@ from secureimg.graph.onnx_import.values import (
     across_batch,
     as_float,
 )
-from secureimg.graph.ops import Add, Affine, Dense, FloatArray, Multiply, Shape, Square, Subtract, Transpose
+from secureimg.graph.ops import (
+    Add,
+    Affine,
+    Dense,
+    Divide,
+    FloatArray,
+    Multiply,
+    Reciprocal,
+    Shape,
+    Square,
+    Subtract,
+    Transpose,
+)
 
 __all__ = ["HANDLERS"]
 
@@ -106,7 +118,12 @@ def _mul(node: NodeView, out: Emitter) -> Result:
 def _div(node: NodeView, out: Emitter) -> Result:
     left, right = _fold_guard(node)
     if isinstance(right, Value):
-        raise Refused("it divides by a value computed from the image", "divide by constants only")
+        if isinstance(left, Const):
+            inverse = out.emit(node, Reciprocal(), (right,), right.full)
+            value, numbers, full = _against(node, out, inverse, left.array)
+            return out.emit(node, Affine(numbers, np.zeros(())), (value,), full)
+        first, second, full = _two(node, out)
+        return out.emit(node, Divide(), (first, second), full)
     if isinstance(left, Const):  # both constant: folded before; kept for safety
         raise Refused("both its inputs are constants", "re-export the model")
     value, numbers, full = _against(node, out, left, right.array)

@@ -7,14 +7,19 @@ import math
 from secureimg.errors import GraphError
 from secureimg.graph.onnx_import.values import Const, Emitter, Handler, NodeView, Refused, Result, Value
 from secureimg.graph.ops import (
+    Abs,
     ArgMax,
     Clip,
+    Exp,
+    InverseSqrt,
     LeakyRelu,
     Op,
     Polynomial,
+    Reciprocal,
     Relu,
     Sigmoid,
     Softmax,
+    Sqrt,
     Square,
     Tanh,
 )
@@ -22,6 +27,7 @@ from secureimg.graph.ops import (
 __all__ = ["HANDLERS"]
 
 _MAX_POWER = 8
+_ROOTS: dict[float, type[Op]] = {0.5: Sqrt, -0.5: InverseSqrt, -1.0: Reciprocal}
 _FLOAT_MAX = 3.4e38  # exporters write "no limit" as the largest float32
 
 
@@ -51,6 +57,22 @@ def _sigmoid(node: NodeView, out: Emitter) -> Result:
 
 def _tanh(node: NodeView, out: Emitter) -> Result:
     return _apply(node, out, Tanh())
+
+
+def _abs(node: NodeView, out: Emitter) -> Result:
+    return _apply(node, out, Abs())
+
+
+def _exp(node: NodeView, out: Emitter) -> Result:
+    return _apply(node, out, Exp())
+
+
+def _reciprocal(node: NodeView, out: Emitter) -> Result:
+    return _apply(node, out, Reciprocal())
+
+
+def _sqrt(node: NodeView, out: Emitter) -> Result:
+    return _apply(node, out, Sqrt())
 
 
 def _scalar(node: NodeView, index: int, what: str) -> float:
@@ -108,8 +130,10 @@ def _pow(node: NodeView, out: Emitter) -> Result:
     if exponent.size == 0 or (exponent != exponent.flat[0]).any():
         raise Refused("its exponent differs from element to element", "use one exponent for the layer")
     power = float(exponent.flat[0])
+    if power in _ROOTS:
+        return _apply(node, out, _ROOTS[power]())
     if power not in range(1, _MAX_POWER + 1):
-        raise Refused(f"its exponent is {power}", f"use a whole number from 1 to {_MAX_POWER}")
+        raise Refused(f"its exponent is {power}", f"use a whole number from 1 to {_MAX_POWER}, -1, 0.5 or -0.5")
     if power == 1:
         return node.value(0)
     if power == 2:
@@ -174,10 +198,12 @@ def _cast(node: NodeView, out: Emitter) -> Result:
 
 
 HANDLERS: dict[str, Handler] = {
+    "Abs": _abs,
     "ArgMax": _argmax,
     "Cast": _cast,
     "Clip": _clip,
     "Dropout": _dropout,
+    "Exp": _exp,
     "Identity": _same,
     "LeakyRelu": _leaky_relu,
     "LogSoftmax": _softmax,
@@ -185,8 +211,10 @@ HANDLERS: dict[str, Handler] = {
     "Min": _min,
     "PRelu": _prelu,
     "Pow": _pow,
+    "Reciprocal": _reciprocal,
     "Relu": _relu,
     "Sigmoid": _sigmoid,
     "Softmax": _softmax,
+    "Sqrt": _sqrt,
     "Tanh": _tanh,
 }

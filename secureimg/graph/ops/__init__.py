@@ -1,6 +1,7 @@
 """The ops an image computation is made of. All shapes are per image, without the batch axis."""
 
 from secureimg.graph.ops.base import MAX_ELEMENTS, FloatArray, Op, Shape, elements
+from secureimg.graph.ops.functions import Abs, Divide, Exp, InverseSqrt, Reciprocal, Sqrt
 from secureimg.graph.ops.fused import LinearMap
 from secureimg.graph.ops.pointwise import (
     Add,
@@ -23,6 +24,7 @@ from secureimg.graph.ops.windows import AveragePool, Conv, MaxPool
 
 __all__ = [
     "MAX_ELEMENTS",
+    "Abs",
     "Add",
     "Affine",
     "ArgMax",
@@ -31,7 +33,10 @@ __all__ = [
     "Concat",
     "Conv",
     "Dense",
+    "Divide",
+    "Exp",
     "FloatArray",
+    "InverseSqrt",
     "LeakyRelu",
     "LinearMap",
     "MaxPool",
@@ -40,12 +45,14 @@ __all__ = [
     "Op",
     "Pad",
     "Polynomial",
+    "Reciprocal",
     "Relu",
     "Reshape",
     "Shape",
     "Sigmoid",
     "Slice",
     "Softmax",
+    "Sqrt",
     "Square",
     "Subtract",
     "Tanh",

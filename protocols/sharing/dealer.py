@@ -1,0 +1,230 @@
+"""The dealer as a process of its own, and what a party asks of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.conversation import Conversation, Received
+from protocols.errors import RefusedError
+from protocols.identity import PARTY_ROLES
+from protocols.messages import Bye, Code, Hangup, Refusal
+from protocols.sharing.listener import Guest, Listener
+from protocols.sharing.messages import SUPPLY, Caps, Deal, Dealt, Engage, Engaged, Role, Stage
+from protocols.sharing.talk import Talk
+from protocols.tls import bundle_context, dial
+from protocols.wire import Wire
+from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
+from secureimg.sharing import Dealer, PublicProgram, cost_of, fresh_seed
+from secureimg.sharing.streams import SEED_BYTES
+
+__all__ = ["DealerServer", "Supply", "dealt_pieces"]
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 1 << 16
+_DEALERS: Final = 2
+
+Bytes = NDArray[np.uint8]
+
+
+def dealt_pieces(dealer: Dealer, images: int, seeds: tuple[bytes, bytes]) -> Iterator[memoryview]:
+    """Party 1's part of a correlation as it travels: its seed, then the corrections."""
+    yield memoryview(seeds[1])
+    for piece in dealer.deal(images, seeds):
+        yield memoryview(piece).cast("B")
+
+
+class DealerServer:
+    """Deals to two parties who prove to be party 0 and party 1. It sees neither shares nor weights.
+
+    The first party that names a correlation makes the dealer draw its seeds; the second one gets its part of the same, and
+    then they are forgotten. So the parties may ask at different times, and nothing is ever dealt twice: a token that
+    comes again gets new seeds.
+
+    Parameters
+    ----------
+    identity : Path
+        The dealer's bundle.
+    host, port : str, int
+    patience : float
+        Longest silence of a party while it has the word, seconds.
+    """
+
+    def __init__(self, identity: Path, host: str = "127.0.0.1", port: int = 0, *, patience: float = 600.0) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._half: OrderedDict[str, tuple[int, tuple[bytes, bytes]]] = OrderedDict()
+        self._dealers: OrderedDict[tuple[str, str], Dealer] = OrderedDict()
+        self.listener = Listener(identity, host, port, self._serve)
+
+    def _serve(self, guest: Guest) -> None:
+        talk = Talk(Conversation(Role.DEALER, Caps(), SUPPLY), Wire(guest.sock), self._patience)
+        try:
+            self._converse(talk, guest)
+        except RemoteProtocolError as error:
+            _log.warning("%s: %s", guest.role, error)
+            _hang_up(talk, Code.MALFORMED, str(error), "use equal releases of secureimg")
+        except TimeoutError:
+            _hang_up(talk, Code.TIMEOUT, f"silent for {self._patience:g} s", "connect again")
+
+    def _converse(self, talk: Talk, guest: Guest) -> None:
+        engage = talk.hear()
+        assert isinstance(engage.message, Engage)
+        party = engage.message.party
+        if guest.role != f"party-{party}":
+            _hang_up(talk, Code.UNKNOWN_DEALER, f"a certificate of {guest.role} does not make party {party}",
+                     "use the bundle of that party")  # fmt: skip
+            return
+        dealer = self._engage(engage) if party == 1 else None
+        talk.say(Engaged())
+        while isinstance((heard := talk.hear()).message, Deal):
+            deal: Deal = heard.message
+            seeds = self._seeds(party, deal.correlation)
+            if seeds is None:
+                talk.say(Refusal(code=Code.DEALER, message=f"correlation {deal.correlation} was dealt to party {party} before",
+                                 remedy="ask for a new one: a correlation is good for one use"))  # fmt: skip
+                continue
+            answer = Dealt(correlation=deal.correlation)
+            if dealer is None:
+                talk.say(answer, seeds[0])
+                continue
+            size = SEED_BYTES + cost_of(dealer.public, deal.images).offline_bytes
+            if size > Caps().corrections:
+                talk.say(Refusal(code=Code.DEALER, message=f"{deal.images} images need {size} bytes of corrections, the limit "
+                                 f"is {Caps().corrections}", remedy="send fewer images at a time"))  # fmt: skip
+                continue
+            talk.say_pieces(answer, size, dealt_pieces(dealer, deal.images, seeds))
+
+    def _engage(self, engage: Received) -> Dealer:
+        body = engage.body or b""
+        try:
+            public = PublicProgram.from_bytes(body[SEED_BYTES:])
+        except BlobError as error:
+            raise RemoteProtocolError(str(error)) from None
+        name = (public.fingerprint, engage.message.epoch)
+        with self._lock:
+            dealer = self._dealers.pop(name, None) or Dealer(public, body[:SEED_BYTES])
+            self._dealers[name] = dealer
+            while len(self._dealers) > _DEALERS:
+                self._dealers.popitem(last=False)
+        return dealer
+
+    def _seeds(self, party: int, correlation: str) -> tuple[bytes, bytes] | None:
+        """Seeds of both parties; None if this party has its part and the other one has not asked yet."""
+        with self._lock:
+            held = self._half.get(correlation)
+            if held is not None and held[0] == party:
+                return None
+            if held is not None:
+                return self._half.pop(correlation)[1]
+            seeds = fresh_seed(), fresh_seed()
+            self._half[correlation] = party, seeds
+            while len(self._half) > _REMEMBERED:  # parts whose other half nobody fetched
+                self._half.popitem(last=False)
+            return seeds
+
+
+def _hang_up(talk: Talk, code: Code, message: str, remedy: str) -> None:
+    if talk.conversation.state is Stage.CLOSED:
+        return
+    with contextlib.suppress(OSError, SecureImgError):
+        talk.say(Hangup(code=code, message=message[:2000], remedy=remedy))
+    talk.wire.close(linger=True)
+
+
+class Supply:
+    """A party's connection to the dealer process.
+
+    Parameters
+    ----------
+    address : (str, int)
+    identity : Path
+        The party's bundle.
+    party : int
+    epoch : str
+        Names the weight mask.
+    body : bytes
+        Party 1's weight seed and program; empty for party 0.
+    patience : float
+        Seconds to wait for the dealer to begin an answer.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], identity: Path, party: int, epoch: str, body: bytes, patience: float
+    ) -> None:
+        context = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
+        self._wire = Wire(dial(*address, context, min(patience, 30.0), PARTY_ROLES["dealer"]))
+        self._talk = Talk(Conversation(Role.PARTY, Caps(), SUPPLY), self._wire, patience)
+        self.epoch = epoch
+        try:
+            self._ask(lambda: self._talk.say(Engage(party=party, epoch=epoch), body))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def received(self) -> int:
+        """Bytes from the dealer so far."""
+        return self._wire.received
+
+    def fetch(self, correlation: str, images: int, size: int) -> tuple[bytes, Bytes]:
+        """Get this party's part of a correlation: its seed and `size` bytes of corrections (0 for party 0)."""
+        memory = np.empty(SEED_BYTES + size, dtype=np.uint8)
+
+        def sink(message: object, arriving: int) -> memoryview | None:
+            if isinstance(message, Dealt) and arriving == memory.size:
+                return memoryview(memory)
+            return None
+
+        def ask() -> Received:
+            self._talk.say(Deal(correlation=correlation, images=images))
+            return self._talk.hear(sink=sink)
+
+        heard = self._ask(ask)
+        assert heard is not None
+        if not isinstance(heard.message, Dealt) or heard.message.correlation != correlation or heard.body is not None:
+            raise RemoteProtocolError(f"the dealer sent another correlation, or not {memory.size} bytes: is it the same release?")
+        return memory[:SEED_BYTES].tobytes(), memory[SEED_BYTES:]
+
+    def close(self) -> None:
+        """Leave."""
+        with contextlib.suppress(OSError, SecureImgError):
+            self._talk.say(Bye())
+        self._wire.close()
+
+    def _ask(self, question: object) -> Received | None:
+        assert callable(question)
+        try:
+            answer = question()
+            if isinstance(answer, Received):
+                return answer
+            heard = self._talk.hear()
+            if not isinstance(heard.message, Engaged):
+                raise RemoteProtocolError(f"expected Engaged, got {type(heard.message).__name__}")
+            return None
+        except RefusedError as refusal:
+            raise RemoteProtocolError(f"the dealer refused: {refusal}") from None
+        except TimeoutError:
+            raise RemoteProtocolError("the dealer was silent for too long: is it running?") from None
+        except OSError as error:
+            raise RemoteProtocolError(f"the connection to the dealer broke ({error.strerror or type(error).__name__})") from None

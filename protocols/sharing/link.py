@@ -1,0 +1,166 @@
+"""The link between the two parties: many small rounds, and hundreds of megabytes.
+
+It is two connections, one for each direction, so that both parties can send a large message at once, and so that one
+thread writes and another reads without sharing a TLS state. A message goes as a 16-byte header (magic, number, length) and
+its bytes; the receiver knows number and length beforehand and accepts nothing else. Small messages leave on the calling
+thread; large ones on a sender thread, while the caller computes on.
+"""
+
+from __future__ import annotations
+
+import queue
+import ssl
+import struct
+import threading
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.sharing.talk import SLOWEST
+from secureimg.errors import RemoteProtocolError
+
+__all__ = ["Link"]
+
+_HEADER: Final = struct.Struct(">4sIQ")
+_MAGIC: Final = b"SIMR"
+_INLINE: Final = 1 << 15
+_PIECE: Final = 1 << 20
+
+Bytes = NDArray[np.uint8]
+
+
+class Link:
+    """A `secureimg.sharing.Channel` over two TLS connections.
+
+    Parameters
+    ----------
+    outgoing, incoming : ssl.SSLSocket
+        Connected and authenticated. The link closes them.
+    patience : float
+        Longest silence of the other party, seconds, before the session ends.
+    """
+
+    def __init__(self, outgoing: ssl.SSLSocket, incoming: ssl.SSLSocket, patience: float) -> None:
+        self._out, self._in = outgoing, incoming
+        self._patience = patience
+        for sock in (outgoing, incoming):
+            sock.settimeout(patience)
+        self.sent = 0
+        self.received = 0
+        self._numbers = [0, 0]
+        self._queue: queue.SimpleQueue[tuple[bytes, memoryview] | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._change = threading.Condition()
+        self._failure: BaseException | None = None
+        self._sender: threading.Thread | None = None
+
+    def send(self, message: Bytes) -> None:
+        """See `Channel.send`."""
+        view = memoryview(message).cast("B")
+        header = _HEADER.pack(_MAGIC, self._numbers[0], len(view))
+        self._numbers[0] = (self._numbers[0] + 1) % 2**32
+        self.sent += len(header) + len(view)
+        with self._change:
+            self._raise_failure()
+            idle = not self._pending
+        if idle and len(view) <= _INLINE:
+            self._write(memoryview(header + bytes(view)))
+            return
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._drain, name="link", daemon=True)
+            self._sender.start()
+        with self._change:
+            self._pending += 1
+        self._queue.put((header, view))
+
+    def flush(self) -> None:
+        """See `Channel.flush`."""
+        with self._change:
+            while self._pending and self._failure is None:
+                self._change.wait()
+            self._raise_failure()
+
+    def receive(self, message: Bytes) -> None:
+        """See `Channel.receive`."""
+        view = memoryview(message).cast("B")
+        header = bytearray(_HEADER.size)
+        deadline = time.monotonic() + 2 * self._patience + len(view) / SLOWEST
+        self._read(memoryview(header), deadline)
+        magic, number, length = _HEADER.unpack(header)
+        expected = self._numbers[1]
+        self._numbers[1] = (expected + 1) % 2**32
+        if magic != _MAGIC:
+            raise RemoteProtocolError("the other party sent bytes that are not a message of the link")
+        if number != expected:
+            raise RemoteProtocolError(f"the other party sent message {number} of the session, expected is {expected}")
+        if length != len(view):
+            raise RemoteProtocolError(
+                f"the other party sent {length} bytes as message {number}, expected are {len(view)}: both need the same "
+                "program and number of images"
+            )
+        self._read(view, deadline)
+        self.received += len(header) + len(view)
+
+    def close(self) -> None:
+        """Close both connections; a sender that waits gives up."""
+        with self._change:
+            self._failure = self._failure or RemoteProtocolError("the link is closed")
+            self._change.notify_all()
+        self._queue.put(None)
+        for sock in (self._out, self._in):
+            try:
+                sock.shutdown(2)
+            except OSError:
+                pass
+            sock.close()
+        if self._sender is not None and self._sender is not threading.current_thread():
+            self._sender.join(1.0)
+
+    def _read(self, view: memoryview, deadline: float) -> None:
+        place = 0
+        try:
+            while place < len(view):
+                count = self._in.recv_into(view[place : place + _PIECE])
+                if not count:
+                    raise RemoteProtocolError("the other party closed the link in the middle of a session")
+                place += count
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        except TimeoutError:
+            raise RemoteProtocolError(
+                f"the other party was silent or too slow for {self._patience:g} s: the session ends"
+            ) from None
+        except OSError as error:
+            raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
+
+    def _write(self, view: memoryview) -> None:
+        try:
+            while len(view):
+                view = view[self._out.send(view) :]
+        except TimeoutError:
+            raise RemoteProtocolError(f"the other party took no data for {self._patience:g} s: the session ends") from None
+        except OSError as error:
+            raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
+
+    def _drain(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._write(memoryview(item[0]))
+                    self._write(item[1])
+            except RemoteProtocolError as error:
+                with self._change:
+                    self._failure = self._failure or error
+            with self._change:
+                self._pending -= 1
+                self._change.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise RemoteProtocolError(str(self._failure))
+
+
+def _reason(error: OSError) -> str:
+    return (getattr(error, "reason", None) or error.strerror or type(error).__name__).replace("_", " ").lower()

@@ -1,0 +1,171 @@
+"""Accepts connections over TLS, a thread for each, and keeps going whatever comes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from protocols.tls import bundle_context, peer_fingerprint, peer_role
+from secureimg.errors import ProtocolError, RemoteProtocolError
+
+__all__ = ["Guest", "Listener"]
+
+_log = logging.getLogger(__name__)
+
+_DRAIN = 5.0
+
+
+class Guest:
+    """Someone who proved who they are.
+
+    Attributes
+    ----------
+    sock : ssl.SSLSocket
+    role : str
+        "owner", "party-0", "party-1" or "dealer", from the certificate.
+    fingerprint : str
+        SHA-256 of the certificate, in hexadecimal.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self.sock = sock
+        self.role = peer_role(sock)
+        self.fingerprint = peer_fingerprint(sock)
+        self.kept = False
+
+    def keep(self) -> ssl.SSLSocket:
+        """Take the connection over: it stays open when its thread ends."""
+        self.kept = True
+        return self.sock
+
+
+class Listener:
+    """A TLS 1.3 service with client certificates.
+
+    Parameters
+    ----------
+    identity : Path
+        Bundle of this machine.
+    host, port : str, int
+        Port 0 takes a free one.
+    welcome : callable
+        Serves one guest on a thread of its own. What it raises ends that connection only.
+    connections : int
+        Open connections at most.
+    handshake : float
+        Seconds for TLS.
+    """
+
+    def __init__(
+        self,
+        identity: Path,
+        host: str,
+        port: int,
+        welcome: Callable[[Guest], None],
+        *,
+        connections: int = 64,
+        handshake: float = 10.0,
+    ) -> None:
+        self._context = bundle_context(identity, ssl.PROTOCOL_TLS_SERVER)
+        self._welcome = welcome
+        self._connections, self._handshake = connections, handshake
+        self._stop = threading.Event()
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._lock = threading.Lock()
+        try:
+            self._socket = socket.create_server((host, port), backlog=128)
+        except (OSError, OverflowError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise ProtocolError(f"cannot listen on {host}:{port}: {reason}: choose another --host or --port") from None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, port = self._socket.getsockname()[:2]
+        return str(host), int(port)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def stop(self) -> None:
+        """Make `run` return soon. Callable from any thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Accept guests until `stop` is called."""
+        self._socket.settimeout(0.2)
+        while not self._stop.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                _log.warning("cannot accept a connection: %s", error.strerror)
+                time.sleep(0.2)
+                continue
+            with self._lock:
+                if len(self._open) >= self._connections:
+                    _log.warning("%d connections are open, the limit: one more is turned away", len(self._open))
+                    connection.close()
+                    continue
+                thread = threading.Thread(target=self._serve, args=(connection,), name="guest", daemon=True)
+                self._open[thread] = connection
+            thread.start()
+
+    def close(self) -> None:
+        """Stop listening, cut what is open."""
+        self._stop.set()
+        self._socket.close()
+        with self._lock:
+            left = dict(self._open)
+        for connection in left.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + _DRAIN
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _serve(self, connection: socket.socket) -> None:
+        guest: Guest | None = None
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(self._handshake)
+            guard = threading.Timer(self._handshake, _cut, (connection,))  # a timeout per read would never end
+            guard.daemon = True
+            guard.start()
+            try:
+                secured = self._context.wrap_socket(connection, server_side=True)
+            finally:
+                guard.cancel()
+            with self._lock:
+                self._open[threading.current_thread()] = secured
+            guest = Guest(secured)
+            self._welcome(guest)
+        except (OSError, ValueError, RemoteProtocolError) as error:
+            _log.info("connection ended: %s", getattr(error, "reason", None) or str(error) or type(error).__name__)
+        except Exception:  # noqa: BLE001 - whatever it is, the others are still served
+            _log.exception("internal error")
+        finally:
+            if guest is None or not guest.kept:
+                with contextlib.suppress(OSError):
+                    (connection if guest is None else guest.sock).close()
+            with self._lock:
+                self._open.pop(threading.current_thread(), None)
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,87 @@
+"""A conversation on a wire, one message at a time, with a deadline for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from protocols.conversation import Buffer, Conversation, Opening, Received
+from protocols.errors import RefusedError
+from protocols.frames import Head
+from protocols.messages import Hangup, Refusal
+from protocols.wire import Wire
+__all__ = ["SLOWEST", "Talk"]
+
+SLOWEST = 128 << 10
+"""Bytes per second below which a body counts as stuck."""
+
+Sink = Callable[[Any, int], memoryview | None]
+
+
+class Talk:
+    """Says and hears whole messages.
+
+    Parameters
+    ----------
+    conversation : Conversation
+    wire : Wire
+    patience : float
+        Seconds for a message to begin, and to pass; a large body gets more, see `SLOWEST`.
+    """
+
+    def __init__(self, conversation: Conversation, wire: Wire, patience: float) -> None:
+        self.conversation = conversation
+        self.wire = wire
+        self.patience = patience
+        self._waiting: list[Received] = []
+
+    def say(self, message: Head, body: Buffer = b"") -> None:
+        """Send a message."""
+        buffers = self.conversation.send(message, body)
+        self.wire.send(buffers, time.monotonic() + self.patience + memoryview(body).nbytes / SLOWEST)
+
+    def say_pieces(self, message: Head, size: int, pieces: Iterable[Buffer]) -> None:
+        """Send a message whose body comes in pieces, `size` bytes in all; it is never held whole."""
+        self.wire.send([self.conversation.announce(message, size)], time.monotonic() + self.patience)
+        for piece in pieces:
+            self.wire.send([piece], time.monotonic() + self.patience)
+
+    def hear(self, patience: float | None = None, sink: Sink | None = None) -> Received:
+        """Wait for the next message.
+
+        Parameters
+        ----------
+        patience : float, optional
+            Seconds until it must have begun to arrive.
+        sink : callable, optional
+            Gets a message's head and the size of its body; returns memory to write the body into, or None to store it.
+
+        Raises
+        ------
+        RefusedError
+            If it is a refusal.
+        RemoteProtocolError
+            If the other side broke the protocol, or left when it owed an answer.
+        TimeoutError, OSError
+            If it is late, left, or the connection broke.
+        """
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
+        while not self._waiting:
+            data = self.wire.receive(deadline)
+            if not len(data):
+                self.conversation.receive_eof()
+                raise ConnectionAbortedError(f"the other side left while {self.conversation.state.value}")
+            for event in self.conversation.receive_data(data):
+                if isinstance(event, Opening):
+                    target = sink(event.message, event.size) if sink is not None else None
+                    if target is not None:
+                        self.conversation.collect_body(target)
+                    deadline = time.monotonic() + self.patience + event.size / SLOWEST
+                else:
+                    self._waiting.append(event)
+        heard = self._waiting.pop(0)
+        if isinstance(heard.message, Refusal | Hangup):
+            said = heard.message
+            raise RefusedError(said.code, said.message, said.remedy, said.retry_after)
+        return heard
