@@ -6,7 +6,7 @@ import os
 import resource
 from pathlib import Path
 
-__all__ = ["peak_memory"]
+__all__ = ["peak_memory", "peak_of"]
 
 _PROC = Path("/proc")
 
@@ -19,6 +19,11 @@ def peak_memory(*, children: bool = True) -> int:
     """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return own + sum(_private_peak(child) for child in (_children(os.getpid()) if children else ()))
+
+
+def peak_of(process: int) -> int:
+    """Return the peak resident memory of another process of ours, in bytes; 0 if it is gone."""
+    return _fields(_PROC / str(process) / "status").get("VmHWM", 0)
 
 
 def _children(parent: int) -> list[int]:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from protocols.cli import console, demo, files, inspecting, run, serving
+from protocols.cli import console, demo, files, inspecting, parties, run, serving
 from secureimg.errors import SecureImgError
 
 __all__ = ["app", "main"]
@@ -32,6 +32,9 @@ app.command("decrypt")(files.decrypt)
 app.command("serve")(serving.serve)
 app.command("enrol")(serving.enrol)
 app.command("infer")(serving.infer)
+app.command("identities")(parties.identities)
+app.command("party")(parties.party)
+app.command("dealer")(parties.dealer)
 
 
 def main() -> None:

@@ -11,13 +11,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from secureimg import ckks
+from secureimg import ckks, sharing
 from secureimg.errors import CompileError, SecureImgError
 from secureimg.graph import ActivationFit, Graph, load_model, replace_activations
 from secureimg.images import load_tensor_npy
 
 __all__ = [
     "Batch",
+    "BoundsKind",
+    "BoundsOption",
+    "DealerKind",
+    "DealerOption",
     "Executor",
     "InputRange",
     "Json",
@@ -26,10 +30,16 @@ __all__ = [
     "ModelName",
     "ModelOptions",
     "Precision",
+    "PublicWeights",
     "Replace",
+    "Reveal",
+    "RevealOption",
     "Samples",
+    "ShareOptions",
+    "Top",
     "Workers",
     "cores",
+    "parse_address",
 ]
 
 
@@ -38,6 +48,29 @@ class Executor(enum.StrEnum):
 
     PLAIN = "plain"
     CKKS = "ckks"
+    SHARES = "shares"
+
+
+class DealerKind(enum.StrEnum):
+    """Who makes the correlations of a run on shares."""
+
+    CLIENT_AIDED = "client-aided"
+    DEALER = "dealer"
+
+
+class Reveal(enum.StrEnum):
+    """What a run on shares tells the owner."""
+
+    SCORES = "scores"
+    LABEL = "label"
+    TOP_K = "top-k"
+
+
+class BoundsKind(enum.StrEnum):
+    """How much room values get on shares."""
+
+    MEASURED = "measured"
+    PROVED = "proved"
 
 
 class Layout(enum.StrEnum):
@@ -66,8 +99,29 @@ InputRange = Annotated[
     tuple[float, float] | None,
     typer.Option(metavar="LOW HIGH", help="Smallest and largest input value. Public. Default: the model's pictures'."),
 ]
+DealerOption = Annotated[
+    DealerKind | None,
+    typer.Option("--dealer", help="On shares, required: the owner deals for its own image, or a third process does."),
+]
+RevealOption = Annotated[Reveal, typer.Option(help="On shares: what the owner learns.")]
+Top = Annotated[int, typer.Option(min=1, max=10_000, metavar="K", help="How many places `--reveal top-k` tells.")]
+BoundsOption = Annotated[
+    BoundsKind | None,
+    typer.Option(help="On shares: room for 8 times what samples show (default), or for every possible input."),
+]
+PublicWeights = Annotated[
+    bool, typer.Option("--public-weights", help="On shares: both parties know the model. No weights are masked: faster.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Processes to evaluate with. Default: one a core.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+
+
+def parse_address(text: str, option: str) -> tuple[str, int]:
+    """Read HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SecureImgError(f"{option} {text!r} is not HOST:PORT: write it like 192.0.2.7:7443")
+    return host.strip("[]"), int(port)
 
 
 def cores() -> int:
@@ -136,6 +190,11 @@ class ModelOptions:
         words = ["--batch", str(self.batch), "--layout", self.layout.value]
         if self.precision is not None:
             words += ["--precision", repr(self.precision)]
+        return words + self.model_arguments()
+
+    def model_arguments(self) -> list[str]:
+        """Return those of them that say what the model is, whatever it runs on."""
+        words = []
         if self.samples is not None:
             words += ["--samples", str(self.samples)]
         if self.replace is not None:
@@ -144,9 +203,44 @@ class ModelOptions:
             words += ["--input-range", *map(repr, self.input_range)]
         return words
 
+    def read_samples(self) -> Any:
+        """Load --samples; None if there are none."""
+        return None if self.samples is None else self._read_samples()
+
     def _read_samples(self) -> Any:
         assert self.samples is not None
         try:
             return load_tensor_npy(self.samples)
         except SecureImgError as error:
             raise type(error)(f"--samples: {error}") from None
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """How a model is compiled for two parties."""
+
+    reveal: Reveal = Reveal.SCORES
+    top: int = 5
+    bounds: BoundsKind | None = None
+    public_weights: bool = False
+
+    def compile(self, model: ModelOptions) -> sharing.Program:
+        """Load a model and compile it for shares."""
+        return sharing.compile(
+            model.load().graph,
+            input_range=model.input_range,
+            samples=model.read_samples(),
+            reveal=self.reveal.value,
+            top=self.top,
+            bounds=(self.bounds or BoundsKind.MEASURED).value,
+            weights="public" if self.public_weights else "party 1",
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the same options as command-line arguments."""
+        words = ["--reveal", self.reveal.value, "--top", str(self.top)]
+        if self.bounds is not None:
+            words += ["--bounds", self.bounds.value]
+        if self.public_weights:
+            words.append("--public-weights")
+        return words

@@ -19,7 +19,7 @@ from protocols.cli.options import ModelOptions
 from protocols.identity import OWNER_BUNDLE, create_identities
 from secureimg.errors import ProtocolError, SecureImgError
 
-__all__ = ["ServerProcess"]
+__all__ = ["ServerProcess", "start_process"]
 
 _START_SECONDS = 900.0
 _STOP_SECONDS = 10.0
@@ -79,20 +79,48 @@ class ServerProcess:
         create_identities(identities, days=1)
         self.identity = home / OWNER_BUNDLE
         (identities / OWNER_BUNDLE).rename(self.identity)  # the server has no business with the owner's private key
-        log = self._stack.enter_context((home / "server.log").open("w+b"))
-        command = [
-            *(sys.executable, "-P", "-m", "protocols.cli", "serve", self._options.model),
-            *("--host", "127.0.0.1", "--port", "0", "--tls", str(identities)),
-            *("--workers", str(self._workers), "--json", "--until-stdin-closes"),
+        log = home / "server.log"
+        words = [
+            *("serve", self._options.model, "--tls", str(identities), "--workers", str(self._workers)),
             *self._options.arguments(),
         ]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-        self._stack.callback(_end, process)
-        self.pid = process.pid
-        assert process.stdout is not None
-        ready = _read_ready(process.stdout, process, log)
+        ready = start_process(self._stack, words, log)
+        self.pid = int(ready["pid"])
         self.address = (str(ready["host"]), int(ready["port"]))
         self.compile_seconds = float(ready["seconds"]["compile"])
+
+
+def start_process(stack: contextlib.ExitStack, words: list[str], log: Path) -> dict[str, Any]:
+    """Start one of our own commands that serve, on this machine and a free port.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Ends the process when it closes.
+    words : list of str
+        Subcommand and arguments.
+    log : Path
+        Receives what the process says on stderr.
+
+    Returns
+    -------
+    dict
+        What it says when it is ready.
+
+    Raises
+    ------
+    SecureImgError
+        What it says if it cannot start.
+    """
+    file = stack.enter_context(log.open("w+b"))
+    command = [
+        *(sys.executable, "-P", "-m", "protocols.cli", *words),
+        *("--host", "127.0.0.1", "--port", "0", "--json", "--until-stdin-closes"),
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
+    stack.callback(_end, process)
+    assert process.stdout is not None
+    return _read_ready(process.stdout, process, file)
 
 
 def _read_ready(stream: IO[bytes], process: subprocess.Popen[bytes], log: IO[bytes]) -> dict[str, Any]:

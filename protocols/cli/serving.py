@@ -26,6 +26,7 @@ from protocols.cli.options import (
     Samples,
     Workers,
     cores,
+    parse_address,
 )
 from protocols.cli.output_files import check_new, save_array
 from protocols.cli.owner_ops import finish
@@ -40,7 +41,7 @@ from protocols.service import Service
 from secureimg.ckks import OwnerKeys
 from secureimg.errors import SecureImgError
 
-__all__ = ["enrol", "infer", "serve"]
+__all__ = ["enrol", "infer", "serve", "watch_stdin"]
 
 
 def serve(
@@ -88,7 +89,7 @@ def serve(
     with CkksEngine(graph, program, count) as engine, Service(engine, tls, limits, host, port) as service:
         threading.Thread(target=_stop_when, args=(stop, service), daemon=True).start()
         if until_stdin_closes:
-            threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
+            threading.Thread(target=watch_stdin, args=(stop,), daemon=True).start()
         address = service.address
         if as_json:
             write_json(
@@ -145,7 +146,7 @@ def infer(
     """Have encrypted INPUTs evaluated by a server, and decrypt the answers."""
     if result is not None:
         check_new(result)
-    host, number = _address(server)
+    host, number = parse_address(server, "--server")
     secret = read_passphrase(passphrase, passphrase_file, confirm=key is not None and not key.exists())
     with OwnerClient(host, number, tls, model=model) as client:
         given = load_inputs(inputs, client.program.input_shape, client.offer.preparation)
@@ -170,19 +171,12 @@ def infer(
     out.print(f"sent {amount(traffic['sent'])}, received {amount(traffic['received'])}")
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SecureImgError(f"--server {text!r} is not HOST:PORT: write it like 192.0.2.7:7443")
-    return host.strip("[]"), int(port)
-
-
 def _stop_when(event: threading.Event, service: Service) -> None:
     event.wait()
     service.stop()
 
 
-def _watch_stdin(event: threading.Event) -> None:
+def watch_stdin(event: threading.Event) -> None:
     """Stop when the process that started this one closes the pipe, or dies."""
     while os.read(sys.stdin.fileno(), 4096):
         pass

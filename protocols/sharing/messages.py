@@ -100,12 +100,13 @@ class Output(Head, frozen=True, tag=25):
 
 
 class Join(Head, frozen=True, tag=30):
-    """Party 0: one direction of the link for a session; what it knows already."""
+    """Party 0: one direction of the link for a session, or for filling the stock; what it knows already."""
 
     session: Token
     owner: Fingerprint
     dealing: Dealing
     stream: Literal["to party 1", "to party 0"]
+    purpose: Literal["session", "stock"] = "session"
     program: Fingerprint | None = None
     epochs: Annotated[tuple[Token, ...], Meta(max_length=8)] = ()
 

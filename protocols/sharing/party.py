@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import ssl
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from numpy.typing import NDArray
 
 from protocols.conversation import Conversation, Received
@@ -40,11 +43,12 @@ from protocols.sharing.messages import (
     Stage,
     Welcome,
 )
+from protocols.sharing.stock import Keeper, Stock, agree, fill_orders, order
 from protocols.sharing.talk import Talk
 from protocols.tls import bundle_context, dial
 from protocols.wire import Wire
 from secureimg import sharing
-from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
+from secureimg.errors import BlobError, BudgetError, KeyMaterialError, RemoteProtocolError, SecureImgError
 from secureimg.sharing.streams import SEED_BYTES
 
 __all__ = ["PartyLimits", "PartyOneServer", "PartyServer", "PartyZeroServer"]
@@ -129,6 +133,7 @@ class PartyServer:
         *,
         client_aided: bool,
         dealer: Address | None,
+        store: Path | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         limits: PartyLimits | None = None,
@@ -136,7 +141,14 @@ class PartyServer:
         self.identity = identity
         self.limits = limits or PartyLimits()
         self._client_aided, self._dealer = client_aided, dealer
+        self._stock = Stock(store, self.number) if store is not None else None
         self.listener = Listener(identity, host, port, self._serve, connections=self.limits.connections)
+
+    def close(self) -> None:
+        """Stop listening and give the stock up."""
+        self.listener.close()
+        if self._stock is not None:
+            self._stock.close()
 
     # --------------------------------------------------------------------------------------------------- connections
 
@@ -222,10 +234,14 @@ class PartyServer:
                 seed, corrections = body[:SEED_BYTES].tobytes(), body[SEED_BYTES:]
                 dealt = body.size
             else:
-                supply = self._supply(session)
-                seed, corrections = supply.fetch(message.correlation, message.images, size)
-                dealt = supply.received - before
-        except RemoteProtocolError as error:
+                token = agree(self._stock, session.link, self.number, session.public, message.images, session.epoch)
+                if token is not None and self._stock is not None:
+                    seed, corrections = self._stock.take(token)
+                    self._taken()
+                else:
+                    seed, corrections = self._supply(session).fetch(message.correlation, message.images, size)
+                dealt = (session.supply.received if session.supply else 0) - before
+        except (RemoteProtocolError, BlobError, BudgetError) as error:
             raise _Trouble(Code.DEALER, str(error), "see to the dealer, then open a new session") from None
         runner = session.runner
         if isinstance(runner, sharing.PartyZero):
@@ -268,12 +284,17 @@ class PartyServer:
 
     def _supply(self, session: _Session) -> Supply:
         if session.supply is None:
-            assert self._dealer is not None
-            body = b""
-            if self.number:
-                body = self._weight_seed(session.dealing, session.owner) + session.public.to_bytes()
-            session.supply = Supply(self._dealer, self.identity, self.number, session.epoch, body, max(60.0, self.limits.patience))
+            session.supply = self._engage(session.public, session.epoch)
         return session.supply
+
+    def _engage(self, public: sharing.PublicProgram, epoch: str) -> Supply:
+        """A connection to the dealer process for a program and weight mask."""
+        assert self._dealer is not None
+        body = self._weight_seed("dealer", "") + public.to_bytes() if self.number else b""
+        return Supply(self._dealer, self.identity, self.number, epoch, body, max(60.0, self.limits.patience))
+
+    def _taken(self) -> None:
+        """A correlation of the stock was used."""
 
     def _weight_seed(self, dealing: Dealing, owner: str) -> bytes:
         raise NotImplementedError
@@ -300,24 +321,54 @@ class PartyZeroServer(PartyServer):
 
     number = 0
 
-    def __init__(self, identity: Path, peer: Address, *, program: sharing.Program | None = None, **options: object) -> None:
+    def __init__(
+        self, identity: Path, peer: Address, *, program: sharing.Program | None = None, ahead: int = 0, **options: object
+    ) -> None:
         super().__init__(identity, **options)  # type: ignore[arg-type]
         self._peer = peer
         self._program = program
         self._lock = threading.Lock()
+        if ahead and (self._stock is None or self._dealer is None):
+            raise KeyMaterialError("correlations are made ahead by a dealer process and kept in a store: name both")
         self._programs: OrderedDict[str, sharing.PublicProgram] = OrderedDict()
         self._runners: OrderedDict[str, sharing.PartyZero] = OrderedDict()
+        self._keeper = Keeper(ahead, self._restock) if ahead else None
+
+    def close(self) -> None:
+        """Stop filling the stock, then as for both parties."""
+        if self._keeper is not None:
+            self._keeper.close()
+        super().close()
+
+    def _taken(self) -> None:
+        if self._keeper is not None:
+            self._keeper.look()
+
+    def _restock(self, goal: int) -> None:
+        """Have correlations made until there are `goal` for the model that party 1 runs now."""
+        assert self._stock is not None
+        own = x509.load_pem_x509_certificate(self.identity.read_bytes()).fingerprint(hashes.SHA256()).hex()
+        session = self._join_peer(secrets.token_hex(16), own, "dealer", "stock")
+        try:
+            # what was made for another model or weight mask can never be used
+            self._stock.store.discard(program=session.public.fingerprint, epoch=session.epoch)
+            have = len(self._stock.store.available(program=session.public.fingerprint, images=1, epoch=session.epoch))
+            for _ in range(goal - have):
+                order(self._stock, session.link, self._supply(session), session.public)
+        finally:
+            session.close()
 
     def _open(self, message: Open, guest: Guest) -> _Session:
         self._allow(message.dealing)
         try:
-            return self._connect(message, guest)
+            return self._join_peer(message.session, guest.fingerprint, message.dealing, "session")
         except RefusedError as refusal:
             raise _Trouble(Code.PEER, f"party 1 refused: {refusal}", "see to party 1, then connect again") from None
         except (RemoteProtocolError, OSError) as error:
             raise _Trouble(Code.PEER, f"no link to party 1: {error}", "see to party 1, then connect again") from None
 
-    def _connect(self, message: Open, guest: Guest) -> _Session:
+    def _join_peer(self, token: str, owner: str, dealing: Dealing, purpose: Literal["session", "stock"]) -> _Session:
+        """Open a link to party 1; get program and masked weights, if they are not here yet."""
         context = bundle_context(self.identity, ssl.PROTOCOL_TLS_CLIENT)
         with self._lock:
             known, epochs = list(self._programs), tuple(self._runners)
@@ -328,7 +379,7 @@ class PartyZeroServer(PartyServer):
                 opened.callback(sock.close)
                 talk = Talk(Conversation(Role.ZERO, self.limits.caps, JOIN), Wire(sock), self.limits.patience)
                 talk.say(Join(
-                    session=message.session, owner=guest.fingerprint, dealing=message.dealing,
+                    session=token, owner=owner, dealing=dealing, purpose=purpose,
                     stream="to party 1" if stream == "to party 1" else "to party 0",
                     program=known[-1] if known else None, epochs=epochs[-8:],
                 ))  # fmt: skip
@@ -340,7 +391,7 @@ class PartyZeroServer(PartyServer):
             opened.callback(link.close)
             runner, size = self._arm(joined, public, link)
             opened.pop_all()
-        return _Session(message.session, guest.fingerprint, message.dealing, link, runner, public, joined.epoch, weights=size)
+        return _Session(token, owner, dealing, link, runner, public, joined.epoch, weights=size)
 
     def _learn(self, joined: Joined, body: bytes) -> sharing.PublicProgram:
         with self._lock:
@@ -402,6 +453,8 @@ class PartyOneServer(PartyServer):
 
     def _weight_seed(self, dealing: Dealing, owner: str) -> bytes:
         """The mask of the weights: one for the dealer process, one for each owner that deals itself."""
+        if dealing == "dealer" and self._stock is not None:
+            return self._stock.weight_seed()
         name = (dealing, owner if dealing == "client-aided" else "")
         with self._change:
             seed = self._seeds.pop(name, None) or sharing.fresh_seed()
@@ -448,10 +501,25 @@ class PartyOneServer(PartyServer):
             _log.warning("party 0: %s", error)
             link.close()
             return
+        if message.purpose == "stock":
+            self._fill(link, epoch)
+            return
         with self._change:
             self._links[message.session] = message.owner, message.dealing, link, epoch
             self._change.notify_all()
         self._expire(message.session)
+
+    def _fill(self, link: Link, epoch: str) -> None:
+        """Keep what party 0 orders for both stocks."""
+        try:
+            if self._stock is None:
+                raise RemoteProtocolError("party 0 fills a stock, but this party was started without a store")
+            with self._engage(self._program.public, epoch) as supply:
+                fill_orders(self._stock, link, supply, self._program.public)
+        except RemoteProtocolError as error:
+            _log.info("stock: %s", error)
+        finally:
+            link.close()
 
     def _expire(self, session: str) -> None:
         """Give up on a link that nobody comes for."""

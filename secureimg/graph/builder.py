@@ -121,7 +121,9 @@ class GraphBuilder:
         """Add an `Exp`, for x in [low, high]."""
         return self.apply(ops.Exp(low, high), x, name=name)
 
-    def reciprocal(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+    def reciprocal(
+        self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None
+    ) -> str:
         """Add a `Reciprocal`, for x in [low, high]."""
         return self.apply(ops.Reciprocal(low, high), x, name=name)
 
@@ -129,7 +131,9 @@ class GraphBuilder:
         """Add a `Sqrt`, for x in [low, high]."""
         return self.apply(ops.Sqrt(low, high), x, name=name)
 
-    def inverse_sqrt(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+    def inverse_sqrt(
+        self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None
+    ) -> str:
         """Add an `InverseSqrt`, for x in [low, high]."""
         return self.apply(ops.InverseSqrt(low, high), x, name=name)
 

@@ -95,7 +95,7 @@ def calibrate(graph: Graph, samples: ArrayLike, margin: float = 0.1) -> dict[str
         for name, values in run_plain_all(graph, array[start : start + _CHUNK]).items():
             low, high = float(values.min()), float(values.max())
             if not (math.isfinite(low) and math.isfinite(high)):
-                raise GraphError(f"calibrate: value {name!r} overflows on the samples")
+                raise GraphError(f"calibrate: value {name!r} overflows or is undefined on the samples")
             before = found.get(name, (low, high))
             found[name] = (min(before[0], low), max(before[1], high))
     return {name: (lo - margin * (hi - lo), hi + margin * (hi - lo)) for name, (lo, hi) in found.items()}

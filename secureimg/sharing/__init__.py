@@ -8,10 +8,14 @@ from secureimg.sharing.ownership import join_result, share_images, view_share
 from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
 from secureimg.sharing.plan import CostReport, LayerCost, cost_of
 from secureimg.sharing.program import Program, PublicProgram
+from secureimg.sharing.store import Correlation, CorrelationStore
 from secureimg.sharing.streams import fresh_seed, seed_name
+from secureimg.sharing.together import run_together, warm_up
 
 __all__ = [
     "Channel",
+    "Correlation",
+    "CorrelationStore",
     "CostReport",
     "Dealer",
     "LayerCost",
@@ -26,7 +30,9 @@ __all__ = [
     "fresh_seed",
     "join_result",
     "run_clear",
+    "run_together",
     "seed_name",
     "share_images",
     "view_share",
+    "warm_up",
 ]

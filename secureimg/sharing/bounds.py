@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from secureimg.errors import CompileError
+from secureimg.errors import CompileError, GraphError
 from secureimg.graph import Graph, calibrate, propagate_ranges
 
 __all__ = ["Bound", "Bounds", "value_bounds"]
@@ -23,10 +23,21 @@ _SMALLEST: Final = 2.0**-12
 
 @dataclass(frozen=True)
 class Bound:
-    """Largest absolute value that a program makes room for, and the largest one that is usual."""
+    """What is known of a value.
+
+    Attributes
+    ----------
+    most : float
+        Largest absolute value that a program makes room for.
+    usual : float
+        Largest absolute value that is usual.
+    least : float
+        Lowest value that a program makes room for.
+    """
 
     most: float
     usual: float
+    least: float = -math.inf
 
 
 def value_bounds(
@@ -36,22 +47,38 @@ def value_bounds(
 
     "measured": the largest value on the samples (without samples: on made pictures of many kinds) times 8. An input that
     exceeds it somewhere gives a wrong result. "proved": interval arithmetic over all inputs in the range; it holds
-    always, and is far wider for deep networks.
+    always, and is far wider for deep networks. The lowest value has as much room: an eighth of it where it is above 0.
+
+    Raises
+    ------
+    CompileError
+        If a value can be, or is on the samples, infinite or undefined (a division by 0), or the samples do not fit.
     """
     low, high = input_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise CompileError(f"the input range ({low}, {high}) is not two finite numbers, the lower first")
-    if kind == "proved":
-        ranges = propagate_ranges(graph, low, high)
-        most = {name: max(float(np.abs(a).max()), float(np.abs(b).max())) for name, (a, b) in ranges.items()}
-        return {name: Bound(max(value, _SMALLEST), max(value, _SMALLEST)) for name, value in most.items()}
+    try:
+        return _proved(graph, low, high) if kind == "proved" else _measured(graph, low, high, samples)
+    except GraphError as error:
+        raise CompileError(str(error)) from None
+
+
+def _proved(graph: Graph, low: float, high: float) -> dict[str, Bound]:
+    found = {}
+    for name, (lows, highs) in propagate_ranges(graph, low, high).items():
+        most = max(float(np.abs(lows).max()), float(np.abs(highs).max()), _SMALLEST)
+        found[name] = Bound(most, most, float(lows.min()))
+    return found
+
+
+def _measured(graph: Graph, low: float, high: float, samples: ArrayLike | None) -> dict[str, Bound]:
     given = made_pictures(graph.input_shape, low, high) if samples is None else np.asarray(samples, dtype=np.float64)
     found = {}
     for name, (least, largest) in calibrate(graph, given, margin=0.0).items():
         usual = max(abs(least), abs(largest), _SMALLEST)
-        found[name] = Bound(usual * _HEADROOM, usual)
+        found[name] = Bound(usual * _HEADROOM, usual, least / _HEADROOM if least > 0 else least * _HEADROOM)
     edge = max(abs(low), abs(high), _SMALLEST)
-    found[graph.input] = Bound(max(edge, found[graph.input].usual), edge)
+    found[graph.input] = Bound(max(edge, found[graph.input].usual), edge, low)
     return found
 
 
@@ -66,6 +93,8 @@ def made_pictures(shape: tuple[int, ...], low: float, high: float) -> np.ndarray
     for number in range(_MADE - 2):
         noise = np.modf(np.abs(np.sin(index * 12.9898 + (number + 1) * 78.233)) * 43758.5453)[0]
         wave = 0.5 + 0.5 * np.cos((2 + 3 * number) * x + (5 - number) * 4 * y + channel + number)
-        pictures.append((noise, wave, 0.5 * (noise + wave), (wave > 0.5) * 1.0, (noise > 0.5) * 1.0, wave * noise)[number])
+        pictures.append(
+            (noise, wave, 0.5 * (noise + wave), (wave > 0.5) * 1.0, (noise > 0.5) * 1.0, wave * noise)[number]
+        )
     pictures += [np.ones(size), np.where(x + y > 1, 1.0, 0.2)]
     return low + (high - low) * np.stack(pictures).reshape(_MADE, *shape)

@@ -15,7 +15,7 @@ from secureimg.graph import Graph, Node, ops, simplify
 from secureimg.graph.plain import pool_divisors
 from secureimg.sharing import text
 from secureimg.sharing.bounds import Bound, Bounds, value_bounds
-from secureimg.sharing.curves import Curve, sigmoid_curve, tanh_curve
+from secureimg.sharing.functions import lower_function
 from secureimg.sharing.program import Program, PublicProgram, Reveal, Weights
 from secureimg.sharing.ring import LIMIT_BITS, encode
 from secureimg.sharing.widths import assign_widths
@@ -95,6 +95,8 @@ def compile_graph(
 
 
 class _Builder:
+    window_slack = _WINDOW_SLACK
+
     def __init__(self, graph: Graph, bounds: dict[str, Bound], fraction: int, weights: Weights) -> None:
         self.graph, self.bounds, self.fraction, self.hidden = graph, bounds, fraction, weights == "party 1"
         self.registers: list[text.Register] = []
@@ -236,23 +238,6 @@ class _Builder:
         self.emit(text.Rearrange(name=self.name, out=out.number, source=value.number, kind=kind, numbers=numbers, value=fill))
         return out
 
-    def curve(self, value: _Value, curve: Curve, bound: Bound) -> _Value:
-        """A function of one variable as a piecewise linear curve: one gate on a copy of the value for each knot."""
-        value = self.wide(value)
-        old = self.register(value)
-        shifts = tuple(round(-knot / old.factor * 2.0**old.scale) for knot in curve.knots)
-        room = max(abs(knot) for knot in curve.knots)
-        wider = Bound(value.bound.most + room, value.bound.usual + room)
-        spread = self.new((len(shifts), *old.shape), old.scale, old.factor, wider)
-        self.emit(text.Spread(name=self.name, out=spread.number, source=value.number, constants=shifts))
-        bent, _ = self.relu(spread, wider)
-        scale = self.register(bent).scale + self.fraction
-        factors = tuple(round(slope * old.factor * 2.0**self.fraction) for slope in curve.slopes)
-        out = self.new(old.shape, scale, 1.0, bound)
-        self.emit(text.Weigh(name=self.name, out=out.number, source=bent.number, factors=factors,
-                             constant=round(curve.start * 2.0**scale)))  # fmt: skip
-        return out
-
     def multiply(self, left: _Value, right: _Value, bound: Bound) -> _Value:
         a, b = self.truncated(left), self.truncated(right)
         one, two = self.register(a), self.register(b)
@@ -312,24 +297,13 @@ class _Builder:
         return self.combine(terms, self.bounds[node.name])
 
     @lower.register
-    def _(self, op: ops.Clip, node: Node, value: _Value) -> _Value:
-        bound = self.bounds[node.name]
-        low, high = op.low, op.high
-        knots = [(knot, slope) for knot, slope in ((low, 1.0), (high, -1.0)) if math.isfinite(knot)]
-        if len(knots) == 2:
-            return self.curve(value, Curve(tuple(k for k, _ in knots), tuple(s for _, s in knots), low, 0.0), bound)
-        knot, slope = knots[0]
-        room = Bound(value.bound.most + abs(knot), value.bound.usual + abs(knot))
-        bent, _ = self.relu(self.combine([(value, slope)], room, -slope * knot), room)
-        return self.combine([(bent, slope)], bound, knot)
-
-    @lower.register
-    def _(self, op: ops.Sigmoid, node: Node, value: _Value) -> _Value:
-        return self.curve(value, sigmoid_curve(), self.bounds[node.name])
-
-    @lower.register
-    def _(self, op: ops.Tanh, node: Node, value: _Value) -> _Value:
-        return self.curve(value, tanh_curve(), self.bounds[node.name])
+    def _(
+        self,
+        op: ops.Abs | ops.Clip | ops.Divide | ops.Exp | ops.InverseSqrt | ops.Reciprocal | ops.Sigmoid | ops.Sqrt | ops.Tanh,
+        node: Node,
+        *values: _Value,
+    ) -> _Value:
+        return lower_function(op, self, node, *values)
 
     @lower.register
     def _(self, op: ops.MaxPool, node: Node, value: _Value) -> _Value:

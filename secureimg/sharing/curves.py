@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import CompileError
 
-__all__ = ["MAX_KNOTS", "Curve", "curve_within", "fit_curve", "sigmoid_curve", "tanh_curve"]
+__all__ = ["MAX_KNOTS", "Curve", "curve_through", "curve_within", "fit_curve", "sigmoid_curve", "tanh_curve"]
 
 Array = NDArray[np.float64]
 
@@ -87,8 +87,14 @@ def fit_curve(
     worst = np.where(above > -below, above, below)
     middle = np.concatenate([worst[:1], (worst[1:] + worst[:-1]) / 2, worst[-1:]]) / 2
     heights = heights - middle * (np.abs(heights) if relative else 1.0)
-    slopes = np.concatenate([[0.0], np.diff(heights) / np.diff(places), [0.0]])
     error = float((np.abs(np.interp(grid, places, heights) - values) / size).max())
+    return curve_through(places, heights, error, relative)
+
+
+def curve_through(places: Array, heights: Array, error: float, relative: bool) -> Curve:
+    """The curve with the given heights at its knots, flat outside."""
+    gaps = np.diff(places)
+    slopes = np.concatenate([[0.0], np.diff(heights) / np.where(gaps > 0, gaps, 1.0), [0.0]])
     return Curve(tuple(places.tolist()), tuple(np.diff(slopes).tolist()), float(heights[0]), error, relative)
 
 
@@ -120,17 +126,18 @@ def curve_within(
         if curve.error <= error:
             return curve
     raise CompileError(
-        f"a curve on [{low:.4g}, {high:.4g}] with error {error:.2g} takes more than {MAX_KNOTS} knots: state a narrower range"
+        f"a curve on [{low:.4g}, {high:.4g}] with error {error:.2g} takes more than {MAX_KNOTS} knots: state a narrower "
+        "range"
     )
 
 
 @lru_cache
 def sigmoid_curve() -> Curve:
-    """``1 / (1 + exp(-x))`` for every x, error at most 8e-4; 32 knots."""
+    """``1 / (1 + exp(-x))`` for every x, error at most 8e-4; 26 knots."""
     return curve_within(lambda x: 1 / (1 + np.exp(-x)), -7.5, 7.5, _ACTIVATION_ERROR)
 
 
 @lru_cache
 def tanh_curve() -> Curve:
-    """``tanh(x)`` for every x, error at most 8e-4; 44 knots."""
+    """``tanh(x)`` for every x, error at most 8e-4; 36 knots."""
     return curve_within(np.tanh, -4.0, 4.0, _ACTIVATION_ERROR)

@@ -1,0 +1,221 @@
+"""A run on shares with every role a process of its own on this machine; and what it assumes, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.cli.console import Steps
+from protocols.cli.options import DealerKind, LoadedModel, ModelOptions, ShareOptions
+from protocols.cli.remote import apply_tail, labels_of
+from protocols.cli.server_process import start_process
+from protocols.identity import create_party_identities
+from protocols.memory_use import peak_memory, peak_of
+from protocols.sharing import Answer, Offline, SharesClient
+from secureimg.errors import CompileError
+from secureimg.graph import run_plain
+from secureimg.sharing import PublicProgram
+
+__all__ = ["TRUST", "ShareProcesses", "ShareRun", "plain_answer", "require_dealer", "run_on_shares"]
+
+TRUST = {
+    DealerKind.CLIENT_AIDED: (
+        "Party 0 and party 1 must not collude: together they see the image and every value. The owner deals for its own "
+        "image; owner and party 0 together could work out the weights. Alone, nobody learns more than shapes, timing and "
+        "what is revealed. All are assumed to follow the protocol."
+    ),
+    DealerKind.DEALER: (
+        "Party 0 and party 1 must not collude: together they see the image and every value. The dealer must not collude "
+        "with either: with one of them it sees the image, with party 0 also the weights. Alone, nobody learns more than "
+        "shapes, timing and what is revealed. All are assumed to follow the protocol."
+    ),
+}
+"""What each choice of dealer assumes."""
+
+
+def require_dealer(dealer: DealerKind | None) -> DealerKind:
+    """Return the choice, or raise: nobody deals silently."""
+    if dealer is None:
+        raise CompileError(
+            "on shares somebody must make correlated randomness: add --dealer client-aided (the owner does, for its own "
+            "image) or --dealer dealer (a third process does, which must not collude with either party)"
+        )
+    return dealer
+
+
+class ShareProcesses:
+    """Party 0, party 1 and, if wanted, a dealer as processes on this machine, with identities that live as long.
+
+    Parameters
+    ----------
+    model : ModelOptions
+    options : ShareOptions
+    dealer : DealerKind
+    """
+
+    def __init__(self, model: ModelOptions, options: ShareOptions, dealer: DealerKind) -> None:
+        self._model, self._options, self.dealer = model, options, dealer
+        self._stack = contextlib.ExitStack()
+        self.pids: dict[str, int] = {}
+        self.addresses: dict[str, tuple[str, int]] = {}
+        self.compile_seconds = 0.0
+        self.identity = Path()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
+        bundles = create_party_identities(home / "tls", days=1)
+        self.identity = bundles["owner"]
+        dealer = "client-aided"
+        if self.dealer is DealerKind.DEALER:
+            self._launch("dealer", ["dealer", "--identity", str(bundles["dealer"])], home)
+            dealer = "{}:{}".format(*self.addresses["dealer"])
+        model = [self._model.model, *self._model.model_arguments(), *self._options.arguments()]
+        ready = self._launch("party 1", ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", dealer], home)
+        self.compile_seconds = float(ready["seconds"]["compile"])
+        peer = "{}:{}".format(*self.addresses["party 1"])
+        own = model if self._options.public_weights else []
+        words = ["party", "0", *own, "--identity", str(bundles["party-0"]), "--dealer", dealer, "--peer", peer]
+        self._launch("party 0", words, home)
+
+    def _launch(self, role: str, words: list[str], home: Path) -> dict[str, object]:
+        ready = start_process(self._stack, words, home / f"{role}.log")
+        self.pids[role] = int(ready["pid"])
+        self.addresses[role] = str(ready["host"]), int(ready["port"])
+        return ready
+
+    def client(self, timeout: float = 900.0) -> SharesClient:
+        """Return an owner's client that is connected to both parties."""
+        return SharesClient(self.addresses["party 0"], self.addresses["party 1"], self.identity,
+                            dealing=self.dealer.value, timeout=timeout)  # fmt: skip
+
+
+@dataclass(eq=False)
+class ShareRun:
+    """What a run on shares gave and took. Seconds and bytes are totals over all images."""
+
+    program: PublicProgram
+    values: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+    labels: list[int]
+    seconds: dict[str, float]
+    bytes: dict[str, dict[str, int]]
+    rounds: int
+    peak_rss: dict[str, int]
+    share: NDArray[np.uint8]
+    runs: list[float] = field(default_factory=list)
+
+
+def run_on_shares(
+    model: ModelOptions,
+    options: ShareOptions,
+    dealer: DealerKind,
+    values: NDArray[np.float64],
+    steps: Steps,
+    batch: int,
+) -> ShareRun:
+    """Run a model on shares of images, with owner, parties and dealer as processes on this machine.
+
+    Parameters
+    ----------
+    model, options, dealer
+        What to run, and who deals.
+    values : (N, *input_shape) float64
+    steps : Steps
+        Records the steps.
+    batch : int
+        Images in one run: rounds are shared by them.
+    """
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        with steps.step("party 0, party 1" + (", dealer" if dealer is DealerKind.DEALER else ""), "start, load, compile"):
+            processes = stack.enter_context(ShareProcesses(model, options, dealer))
+        with steps.step("owner ⇄ parties", "open a session; masked weights to party 0") as opening:
+            client = stack.enter_context(processes.client())
+        parts = [values[i : i + batch] for i in range(0, len(values), batch)]
+        prepared, answers = _run(client, parts, steps, processes.dealer)
+        opening.bytes = sum(item.weights for item in prepared)
+        peaks = {"party 0": answers[-1].peak_rss[0], "party 1": answers[-1].peak_rss[1], "owner": peak_memory(children=False)}
+        if "dealer" in processes.pids:
+            peaks["dealer"] = peak_of(processes.pids["dealer"])
+        public = client.program
+    revealed = np.concatenate([answer.values for answer in answers])
+    outputs = apply_tail(revealed, public.tail) if public.reveal == "scores" else revealed
+    labels = labels_of(revealed) if public.reveal == "scores" else [int(row[0]) for row in revealed]
+    dealt = sum(item.dealt for item in prepared)
+    return ShareRun(
+        program=public, values=revealed, outputs=outputs, labels=labels,
+        seconds={
+            "compile": processes.compile_seconds,
+            "setup": opening.seconds,
+            "offline": sum(item.seconds for item in prepared),
+            "online": sum(answer.seconds for answer in answers),
+            "total": time.perf_counter() - start,
+        },
+        bytes={
+            "offline": {
+                "dealer to parties": dealt,
+                "party 1 to party 0": sum(item.weights for item in prepared),
+            },
+            "online": {
+                "owner to parties": sum(answer.up for answer in answers),
+                "party 0 to party 1": sum(answer.sent[0] for answer in answers),
+                "party 1 to party 0": sum(answer.sent[1] for answer in answers),
+                "parties to owner": sum(answer.down for answer in answers),
+            },
+        },
+        rounds=answers[0].rounds, peak_rss=peaks, share=answers[0].share,
+        runs=[answer.seconds for answer in answers],
+    )  # fmt: skip
+
+
+def _run(
+    client: SharesClient, parts: list[NDArray[np.float64]], steps: Steps, dealer: DealerKind
+) -> tuple[list[Offline], list[Answer]]:
+    prepared, answers = [], []
+    who = "owner" if dealer is DealerKind.CLIENT_AIDED else "dealer"
+    with steps.step(f"{who} → parties", "offline: correlations, no image needed") as offline:
+        for part in parts:  # offline and online take turns; each counts for its own step
+            prepared.append(client.prepare(len(part)))
+            answers.append(client.run(part))
+        offline.seconds = sum(item.seconds for item in prepared)
+        offline.bytes = sum(item.dealt for item in prepared)
+    with steps.step("party 0 ⇄ party 1", f"online: {answers[0].rounds} rounds on shares") as online:
+        online.seconds = sum(answer.seconds for answer in answers)
+        online.bytes = sum(sum(answer.sent) for answer in answers)
+    with steps.step("parties → owner", f"reveal {client.program.reveal}, put together") as revealing:
+        revealing.seconds = 1e-6
+        revealing.bytes = sum(answer.down for answer in answers)
+    return prepared, answers
+
+
+def plain_answer(model: LoadedModel, public: PublicProgram, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the program would reveal in the clear."""
+    body, _ = model.graph.body_and_tail()
+    plain = run_plain(body, values)
+    if public.reveal == "scores":
+        return plain
+    flat = plain.reshape(len(plain), -1)
+    if flat.shape[1] == 1:
+        return np.asarray(flat > 0, dtype=np.float64)
+    return np.argsort(-flat, axis=1, kind="stable")[:, : public.top].astype(np.float64)

@@ -1,0 +1,173 @@
+"""Correlations made ahead: party 0 orders them, both parties keep them on disk, a session takes one that both have."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.identity import write_private
+from protocols.sharing.dealer import Supply
+from protocols.sharing.link import Link
+from secureimg.errors import KeyMaterialError, RemoteProtocolError, SecureImgError
+from secureimg.sharing import Correlation, CorrelationStore, PublicProgram, cost_of, fresh_seed
+from secureimg.sharing.streams import SEED_BYTES
+
+__all__ = ["Keeper", "Stock", "agree", "fill_orders", "order"]
+
+_log = logging.getLogger(__name__)
+
+_OFFERED: Final = 16
+_TOKEN: Final = 32
+_PAUSE: Final = 5.0
+_NONE: Final = "0" * _TOKEN
+
+Bytes = NDArray[np.uint8]
+
+
+class Stock:
+    """A party's correlations on disk, and how the two parties agree on one.
+
+    Parameters
+    ----------
+    directory : Path
+        Holds `correlations/` and, at party 1, `weights.seed`: what is kept must outlive a restart together.
+    party : int
+    """
+
+    def __init__(self, directory: Path, party: int) -> None:
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise KeyMaterialError(f"{directory} cannot be made: {error.strerror}: name another directory") from None
+        self._directory, self._party = directory, party
+        self.store = CorrelationStore(directory / "correlations")
+
+    def close(self) -> None:
+        """Give the store up."""
+        self.store.close()
+
+    def weight_seed(self) -> bytes:
+        """Party 1's weight seed for the dealer process: the same as long as the stock lives."""
+        path = self._directory / "weights.seed"
+        if not path.exists():
+            write_private(path, fresh_seed())
+        if path.stat().st_mode & 0o077:
+            raise KeyMaterialError(f"{path} is readable by others: run chmod 600 on it")
+        seed = path.read_bytes()
+        if len(seed) != SEED_BYTES:
+            raise KeyMaterialError(f"{path} has {len(seed)} bytes, expected {SEED_BYTES}: remove the stock and make a new one")
+        return seed
+
+    def put(self, supply: Supply, public: PublicProgram, token: str, images: int) -> None:
+        """Fetch this party's part of a correlation and keep it."""
+        size = cost_of(public, images).offline_bytes if self._party else 0
+        seed, corrections = supply.fetch(token, images, size)
+        item = Correlation(
+            id=token, program=public.fingerprint, images=images, dealer="dealer", epoch=supply.epoch, size=size, created=time.time()
+        )
+        self.store.put(item, seed, [memoryview(corrections)] if size else [])
+
+    def take(self, token: str) -> tuple[bytes, Bytes]:
+        """Spend a correlation, durably, and return seed and corrections."""
+        with self.store.spend(token) as spent:
+            corrections = np.empty(spent.item.size, dtype=np.uint8)
+            spent.read(memoryview(corrections))
+            return spent.seed, corrections
+
+
+def agree(stock: Stock | None, link: Link, party: int, public: PublicProgram, images: int, epoch: str) -> str | None:
+    """Find a correlation that both parties keep: party 0 offers, party 1 picks. None if there is none."""
+    mine: list[str] = []
+    if stock is not None:
+        mine = [item.id for item in stock.store.available(program=public.fingerprint, images=images, epoch=epoch)]
+    offered = np.zeros(_OFFERED * _TOKEN, dtype=np.uint8)
+    chosen = np.zeros(_TOKEN, dtype=np.uint8)
+    if party == 0:
+        text = "".join(mine[:_OFFERED]).encode()
+        offered[: len(text)] = np.frombuffer(text, dtype=np.uint8)
+        link.send(offered)
+        link.receive(chosen)
+        token = chosen.tobytes().decode("ascii", "replace")
+        if token == _NONE:
+            return None
+        if token not in mine[:_OFFERED]:
+            raise RemoteProtocolError("party 1 picked a correlation that was not offered")
+        return token
+    link.receive(offered)
+    names = [offered[i : i + _TOKEN].tobytes().decode("ascii", "replace") for i in range(0, offered.size, _TOKEN)]
+    token = next((name for name in names if name in mine), _NONE)
+    link.send(np.frombuffer(token.encode(), dtype=np.uint8))
+    return None if token == _NONE else token
+
+
+def order(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> None:
+    """Party 0: have one more single-image correlation made and kept by both."""
+    token = secrets.token_hex(16)
+    link.send(np.frombuffer(token.encode(), dtype=np.uint8))
+    kept = np.zeros(1, dtype=np.uint8)
+    link.receive(kept)
+    if kept[0] != 1:
+        raise RemoteProtocolError("party 1 could not keep a correlation: see its log")
+    stock.put(supply, public, token, 1)
+
+
+def fill_orders(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> None:
+    """Party 1: keep what party 0 orders, until it leaves."""
+    token = np.zeros(_TOKEN, dtype=np.uint8)
+    while True:
+        link.receive(token)
+        try:
+            stock.put(supply, public, token.tobytes().decode("ascii", "replace"), 1)
+        except SecureImgError as error:
+            _log.warning("stock: %s", error)
+            link.send(np.zeros(1, dtype=np.uint8))
+            return
+        link.send(np.ones(1, dtype=np.uint8))
+
+
+class Keeper:
+    """Party 0's thread that keeps the stock full.
+
+    Parameters
+    ----------
+    goal : int
+        Single-image correlations to hold.
+    restock : callable
+        Makes what is missing to the goal.
+    """
+
+    def __init__(self, goal: int, restock: Callable[[int], None]) -> None:
+        self._goal, self._restock = goal, restock
+        self._wake = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, name="stock", daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Look again: one was used."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop, after the correlation under way."""
+        self._stop = True
+        self._wake.set()
+        self._thread.join(_PAUSE)
+
+    def _run(self) -> None:
+        while not self._stop:
+            pause: float | None = None
+            try:
+                self._restock(self._goal)
+            except (SecureImgError, OSError) as error:
+                _log.warning("stock: %s", error)
+                pause = _PAUSE
+            self._wake.wait(pause)
+            self._wake.clear()

@@ -1,0 +1,118 @@
+"""Dealer and both parties in one process: for trying a program out, and to have the kernels compiled. It protects nothing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from secureimg.graph import GraphBuilder
+from secureimg.sharing.compiler import compile_graph
+from secureimg.sharing.dealer import Dealer
+from secureimg.sharing.gates import DIGIT_BITS, Gate, Seat, deal_gate, dealing_seat, run_gate
+from secureimg.sharing.ownership import join_result, share_images
+from secureimg.sharing.party import PartyOne, PartyZero, Result
+from secureimg.sharing.plan import cost_of
+from secureimg.sharing.program import Program
+from secureimg.sharing.streams import fresh_seed
+
+__all__ = ["MemoryChannel", "run_together", "warm_up"]
+
+Bytes = NDArray[np.uint8]
+
+
+class MemoryChannel:
+    """One end of a link inside a process. `MemoryChannel.pair` makes two that belong together."""
+
+    def __init__(self, outgoing: queue.SimpleQueue[Bytes], incoming: queue.SimpleQueue[Bytes]) -> None:
+        self._out, self._in = outgoing, incoming
+        self.sent = 0
+
+    @classmethod
+    def pair(cls) -> tuple[MemoryChannel, MemoryChannel]:
+        """Return party 0's and party 1's end."""
+        a: queue.SimpleQueue[Bytes] = queue.SimpleQueue()
+        b: queue.SimpleQueue[Bytes] = queue.SimpleQueue()
+        return cls(a, b), cls(b, a)
+
+    def send(self, message: Bytes) -> None:
+        """See `Channel.send`."""
+        self.sent += message.size
+        self._out.put(message.copy())
+
+    def flush(self) -> None:
+        """See `Channel.flush`."""
+
+    def receive(self, message: Bytes) -> None:
+        """See `Channel.receive`."""
+        message[:] = self._in.get(timeout=60.0)
+
+
+def run_together(program: Program, images: ArrayLike) -> NDArray[np.float64]:
+    """Run a program on images with all roles in this process.
+
+    Parameters
+    ----------
+    program : Program
+    images : array_like, shape (N, *input_shape)
+
+    Returns
+    -------
+    ndarray of float64
+        What the owner learns, see `join_result`.
+    """
+    public, array = program.public, np.asarray(images, dtype=np.float64)
+    count = len(array)
+    mask, seeds = fresh_seed(), (fresh_seed(), fresh_seed())
+    zero = PartyZero(public, program if public.weights == "public" else None)
+    one = PartyOne(program)
+    if public.weights != "public":
+        stream = np.concatenate([*one.masked_weights(mask), np.empty(0, dtype=np.uint8)])
+        place = 0
+
+        def receive(buffer: Bytes) -> None:
+            nonlocal place
+            buffer[:] = stream[place : place + buffer.size]
+            place += buffer.size
+
+        zero.load_masked_weights(receive)
+    corrections = np.empty(cost_of(public, count).offline_bytes, dtype=np.uint8)
+    place = 0
+    for piece in Dealer(public, mask).deal(count, seeds):
+        corrections[place : place + piece.size] = piece
+        place += piece.size
+    ready = zero.prepare(count, seeds[0]), one.prepare(count, seeds[1], corrections)
+    shares = share_images(public, array)
+    ends = MemoryChannel.pair()
+    results: list[Result] = []
+    other = threading.Thread(target=lambda: results.append(zero.run(ready[0], shares[0], ends[0])), daemon=True)
+    other.start()
+    mine = one.run(ready[1], shares[1], ends[1])
+    other.join()
+    return join_result(public, results[0].share, mine.share, count)
+
+
+def warm_up() -> None:
+    """Compile, or load from the cache on disk, every kernel: some ten seconds once on a machine, then about half a one."""
+    builder = GraphBuilder("warm", (1, 6, 6))
+    x = builder.conv(builder.input, np.ones((4, 1, 3, 3)), strides=(2, 2), pads=(1, 1, 1, 1))
+    x = builder.max_pool(builder.relu(x), (2, 2))
+    x = builder.conv(x, np.ones((4, 1, 1, 1)), groups=4)
+    x = builder.dense(builder.flatten(builder.square(x)), np.ones((2, 16)))
+    graph = builder.build(x)
+    pictures = np.full((1, 1, 6, 6), 0.5)
+    run_together(compile_graph(graph, samples=pictures), pictures)
+    for digit in DIGIT_BITS:
+        gate = Gate(64, 0, 30, digit, 40)
+        seeds = fresh_seed(), fresh_seed()
+        corrections = np.concatenate([part.copy() for part in deal_gate(gate, "warm", seeds, dealing_seat())])
+        ends = MemoryChannel.pair()
+        empty, values = np.empty(0, dtype=np.uint8), np.zeros(64, dtype=np.uint64)
+        other = threading.Thread(
+            target=run_gate, args=(Seat(0, ends[0]), gate, "warm", seeds[0], empty, values, values.copy()), daemon=True
+        )
+        other.start()
+        run_gate(Seat(1, ends[1]), gate, "warm", seeds[1], corrections, values, values.copy())
+        other.join()
