@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from protocols.cli.console import Steps, amount, out, write_json
 from protocols.cli.inputs import prepare_picture
-from protocols.cli.options import Json, LoadedModel, ModelOptions, Workers, cores
+from protocols.cli.options import DealerKind, DealerOption, Executor, Json, LoadedModel, ModelOptions, Workers, cores
 from protocols.cli.remote import EncryptedRun, apply_tail, labels_of, parameters_of, run_encrypted
+from protocols.cli.share_demo import show_shares
+from protocols.cli.shares import require_dealer
 from protocols.cli.terminal import bars, picture, side_by_side
 from protocols.preparation import preparation_of
-from secureimg.errors import ImageError
+from secureimg.errors import CompileError, ImageError
 from secureimg.graph import run_plain
 from secureimg.images import load_image, save_image
 
@@ -31,6 +33,8 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Your picture. Default: a digit that no model was trained on.")
     ] = None,
     model: Annotated[str, typer.Option(metavar="MODEL", help="A shipped model, or an .onnx file.")] = "mnist-cnn",
+    on: Annotated[Executor, typer.Option("--on", help="On CKKS ciphertexts, or on shares between two parties.")] = Executor.CKKS,
+    dealer: DealerOption = DealerKind.CLIENT_AIDED,
     sample: Annotated[
         int, typer.Option(min=0, max=_SAMPLES - 1, help="Which digit of the sample pictures, if no --image is given.")
     ] = _DEFAULT_SAMPLE,
@@ -42,12 +46,18 @@ def demo(
 ) -> None:
     """Give a model an encrypted picture: see the answer, what it took, and what the server saw.
 
-    Owner and server are two processes on this machine that talk over TLS. The server never has the secret key.
+    Owner and server are two processes on this machine that talk over TLS. The server never has the secret key. With --on
+    shares: owner, party 0 and party 1, each of which sees noise.
     """
     options = ModelOptions(model)
     loaded = options.load()
     shown, name = _picture(loaded, image, sample)
     values = prepare_picture(shown, loaded.graph.input_shape, preparation_of(loaded.graph), name)[None]
+    if on is Executor.PLAIN:
+        raise CompileError("the demo shows a computation that hides its input: use --on ckks or --on shares")
+    if on is Executor.SHARES:
+        show_shares(options, loaded, require_dealer(dealer), shown, values, name, save, as_json=as_json)
+        return
     steps = Steps()
     done = run_encrypted(options, loaded, values, workers or cores(), steps)
     body, tail = loaded.graph.body_and_tail()

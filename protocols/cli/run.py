@@ -16,6 +16,9 @@ from protocols.cli.console import Steps, amount, duration, err, out, write_json
 from protocols.cli.inputs import Inputs, load_inputs
 from protocols.cli.options import (
     Batch,
+    BoundsOption,
+    DealerKind,
+    DealerOption,
     Executor,
     InputRange,
     Json,
@@ -25,13 +28,19 @@ from protocols.cli.options import (
     ModelName,
     ModelOptions,
     Precision,
+    PublicWeights,
     Replace,
+    Reveal,
+    RevealOption,
     Samples,
+    ShareOptions,
+    Top,
     Workers,
     cores,
 )
 from protocols.cli.output_files import check_new, save_array
 from protocols.cli.remote import labels_of, parameters_of, run_encrypted
+from protocols.cli.shares import TRUST, plain_answer, require_dealer, run_on_shares
 from protocols.preparation import preparation_of
 from protocols.memory_use import peak_memory
 from secureimg.graph import run_plain
@@ -44,7 +53,7 @@ def run(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Image files, or one .npy (N, C, H, W) of input values.")
     ],
-    on: Annotated[Executor, typer.Option("--on", help="In the clear, or on CKKS ciphertexts.")] = Executor.CKKS,
+    on: Annotated[Executor, typer.Option("--on", help="In the clear, on CKKS ciphertexts, or on shares between two parties.")] = Executor.CKKS,
     batch: Batch = 1,
     layout: LayoutOption = Layout.SLOTS,
     workers: Workers = None,
@@ -52,10 +61,17 @@ def run(
     samples: Samples = None,
     replace_activations: Replace = None,
     input_range: InputRange = None,
+    dealer: DealerOption = None,
+    reveal: RevealOption = Reveal.SCORES,
+    top: Top = 5,
+    bounds: BoundsOption = None,
+    public_weights: PublicWeights = False,
     result: Annotated[Path | None, typer.Option("--out", metavar="FILE.npy", help="Save the outputs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run MODEL on INPUTs; encrypted: owner and server are two processes that talk over TLS.
+    """Run MODEL on INPUTs; encrypted or on shares: every role is a process, and they talk over TLS.
+
+    On shares ReLU and max pool are exact and depth costs nothing; --dealer says who makes the correlated randomness.
 
     The server is told the range of the input values. For pictures it follows from the model; for a .npy file it is the
     data's own smallest and largest value, rounded outwards, unless --input-range says otherwise.
@@ -65,7 +81,12 @@ def run(
     options = ModelOptions(model, batch, layout, precision, samples, replace_activations, input_range)
     loaded = options.load()
     given = load_inputs(inputs, loaded.graph.input_shape, preparation_of(loaded.graph))
-    if on is Executor.PLAIN:
+    if on is Executor.SHARES:
+        if input_range is None and given.range is not None:
+            options = dataclasses.replace(options, input_range=given.range)
+        shares = ShareOptions(reveal, top, bounds, public_weights)
+        report, outputs = _on_shares(options, shares, require_dealer(dealer), loaded, given)
+    elif on is Executor.PLAIN:
         report, outputs = _plain(loaded, given)
     else:
         if input_range is None and given.range is not None:
@@ -143,6 +164,38 @@ def _encrypted(
     return report, done.outputs
 
 
+def _on_shares(
+    options: ModelOptions, shares: ShareOptions, dealer: DealerKind, model: LoadedModel, given: Inputs
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    steps = Steps()
+    done = run_on_shares(options, shares, dealer, given.values, steps, options.batch)
+    err.print(steps.table())
+    plain = plain_answer(model, done.program, given.values)
+    scores = done.program.reveal == "scores"
+    error = float(np.abs(done.values - plain.reshape(done.values.shape)).max()) if scores else None
+    plain_labels = labels_of(plain) if scores else [int(row[0]) for row in plain]
+    report = {
+        "model": model.graph.name,
+        "on": "shares",
+        "dealer": dealer.value,
+        "trust": TRUST[dealer],
+        "reveal": done.program.reveal,
+        **_answers(model, done.outputs, done.labels),
+        "plain_labels": plain_labels,
+        "max_abs_error": error,
+        "largest_output": float(np.abs(plain).max()) if scores else None,
+        "seconds": done.seconds,
+        "seconds_per_image": {key: done.seconds[key] / len(given.values) for key in ("offline", "online")},
+        "run_seconds": done.runs,
+        "bytes": done.bytes,
+        "rounds": done.rounds,
+        "peak_rss": done.peak_rss,
+        "program": done.program.fingerprint,
+        "weights": done.program.weights,
+    }
+    return report, done.outputs
+
+
 def _answers(model: LoadedModel, outputs: NDArray[np.float64], labels: list[int]) -> dict[str, Any]:
     names = model.graph.labels
     known = names is not None and all(label < len(names) for label in labels)
@@ -167,6 +220,9 @@ def _show(report: dict[str, Any], given: Inputs) -> None:
     if report["on"] == "plain":
         out.print(f"in the clear: {duration(report['seconds']['evaluate'])}")
         return
+    if report["on"] == "shares":
+        _show_shares(report)
+        return
     size = report["bytes"]
     out.print(
         f"largest error against plain {report['max_abs_error']:.2g} (predicted bound {report['error_bound']:.2g}); "
@@ -174,3 +230,15 @@ def _show(report: dict[str, Any], given: Inputs) -> None:
         f"up {amount(size['up'])}, down {amount(size['down'])}; N = {report['parameters']['ring_degree']}, "
         f"{report['rotations']} rotations, {report['levels']} levels"
     )
+
+
+def _show_shares(report: dict[str, Any]) -> None:
+    size, seconds = report["bytes"], report["seconds"]
+    between = size["online"]["party 0 to party 1"] + size["online"]["party 1 to party 0"]
+    error = "" if report["max_abs_error"] is None else f"largest error against plain {report['max_abs_error']:.2g}; "
+    out.print(
+        f"{error}online {duration(seconds['online'])}, {amount(between)} between the parties in {report['rounds']} rounds; "
+        f"offline {duration(seconds['offline'])}, {amount(size['offline']['dealer to parties'])} of correlations"
+        + (f" and {amount(size['offline']['party 1 to party 0'])} of masked weights" if report["weights"] != "public" else "")
+    )
+    out.print(f"dealer: {report['dealer']}. {report['trust']}")

@@ -69,8 +69,8 @@ class Answer:
         Peak memory of their processes, bytes.
     up, down : int
         Bytes of shares from and to the owner.
-    share : ndarray of uint8
-        The share that party 1 got: what it saw of the images.
+    shares : (ndarray of uint8, ndarray of uint8)
+        What party 0 and party 1 saw of the images.
     """
 
     values: NDArray[np.float64]
@@ -80,7 +80,7 @@ class Answer:
     peak_rss: tuple[int, int]
     up: int
     down: int
-    share: NDArray[np.uint8]
+    shares: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 class SharesClient:
@@ -211,7 +211,8 @@ class SharesClient:
         outputs = [item.message for item in heard]
         return Answer(
             values, seconds, outputs[0].rounds, (outputs[0].sent, outputs[1].sent),
-            (outputs[0].peak_rss, outputs[1].peak_rss), len(seed) + share.size, first.size + second.size, share,
+            (outputs[0].peak_rss, outputs[1].peak_rss), len(seed) + share.size, first.size + second.size,
+            (sharing.expand_share(self.program, seed, count), share),
         )  # fmt: skip
 
     def close(self) -> None:

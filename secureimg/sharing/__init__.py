@@ -4,7 +4,7 @@ from secureimg.sharing.channel import Channel
 from secureimg.sharing.clear import run_clear
 from secureimg.sharing.compiler import compile_graph as compile  # noqa: A004  # reads as sharing.compile
 from secureimg.sharing.dealer import Dealer
-from secureimg.sharing.ownership import join_result, share_images, view_share
+from secureimg.sharing.ownership import expand_share, join_result, share_images, view_share
 from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
 from secureimg.sharing.plan import CostReport, LayerCost, cost_of
 from secureimg.sharing.program import Program, PublicProgram
@@ -27,6 +27,7 @@ __all__ = [
     "Result",
     "compile",
     "cost_of",
+    "expand_share",
     "fresh_seed",
     "join_result",
     "run_clear",

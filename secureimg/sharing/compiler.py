@@ -104,6 +104,7 @@ class _Builder:
         self.weights: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64] | None]] = {}
         self.values: dict[str, _Value] = {}
         self.blinds: dict[int, int] = {}
+        self.truncations: dict[int, _Value] = {}
         self.output = 0
         self.output_bits = 0
         self.code = 0
@@ -166,11 +167,13 @@ class _Builder:
         drop = self.drop(value)
         if not drop and value.ring == 64:
             return value
-        old = self.register(value)
-        bits = self.bits(value, drop, 2)
-        out = self.new(old.shape, old.scale - drop, old.factor, value.bound)
-        self.emit(text.Truncate(name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, width=64))
-        return out
+        if value.number not in self.truncations:
+            old = self.register(value)
+            bits = self.bits(value, drop, 2)
+            out = self.new(old.shape, old.scale - drop, old.factor, value.bound)
+            self.emit(text.Truncate(name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, width=64))
+            self.truncations[value.number] = out
+        return self.truncations[value.number]
 
     def wide(self, value: _Value) -> _Value:
         return value if value.ring == 64 else self.truncated(value)

@@ -233,8 +233,8 @@ def _sqrt(builder: _Builder, value: _Value, low: float, high: float) -> _Value:
     edge = max(low, high / LARGEST_RATIO, register.factor * 2.0 ** (_ROOT_PLACES - register.scale))
     if low < edge and edge > high / 2:
         raise CompileError(
-            f"layer {builder.name!r}: Sqrt of values up to {high:.4g}, fewer than {2.0 ** (_ROOT_PLACES + 1):.0f} units in the "
-            "last place, which is the limit: use more fraction_bits, or scale the values up"
+            f"layer {builder.name!r}: Sqrt of values up to {high:.4g}, fewer than {2.0 ** (_ROOT_PLACES + 1):.0f} units in "
+            "the last place, which is the limit: use more fraction_bits, or scale the values up"
         )
     value = _resolved(builder, value, edge, high, _ROOT_PLACES)
     curve = _scaled("root", edge, high, _DIRECT)

@@ -10,7 +10,7 @@ from secureimg.sharing.program import PublicProgram
 from secureimg.sharing.ring import Words, byte_width, decode, encode, pack, unpack
 from secureimg.sharing.streams import Stream, fresh_seed
 
-__all__ = ["MAX_IMAGES", "check_images", "decode_result", "join_result", "share_images", "view_share"]
+__all__ = ["MAX_IMAGES", "check_images", "decode_result", "expand_share", "join_result", "share_images", "view_share"]
 
 MAX_IMAGES = 4096
 
@@ -59,16 +59,25 @@ def share_images(public: PublicProgram, images: ArrayLike, seed: bytes | None = 
     """
     values = encode(check_images(public, images), public.registers[0].scale).reshape(-1)
     seed = fresh_seed() if seed is None else seed
-    values -= expand_share(seed, values.size)
+    values -= zero_share(seed, values.size)
     size = byte_width(public.input_width)
     share = np.empty(values.size * size, dtype=np.uint8)
     pack(values & np.uint64((1 << public.input_width) - 1), size, share)
     return seed, share
 
 
-def expand_share(seed: bytes, count: int) -> Words:
+def zero_share(seed: bytes, count: int) -> Words:
     """Party 0's share of `count` values from its seed."""
     return Stream(seed, "input").words(count)  # type: ignore[return-value]
+
+
+def expand_share(public: PublicProgram, seed: bytes, images: int) -> NDArray[np.uint8]:
+    """Party 0's share of `images` images in the form of party 1's: to show what it sees."""
+    words = zero_share(seed, images * int(np.prod(public.input_shape)))
+    size = byte_width(public.input_width)
+    share = np.empty(words.size * size, dtype=np.uint8)
+    pack(words & np.uint64((1 << public.input_width) - 1), size, share)
+    return share
 
 
 def read_share(public: PublicProgram, share: NDArray[np.uint8], images: int) -> Words:

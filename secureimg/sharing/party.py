@@ -18,7 +18,7 @@ from secureimg.sharing.channel import Channel
 from secureimg.sharing.dealer import blind_mask, weight_mask
 from secureimg.sharing.gates import CHUNK, Gate, Seat, run_gate
 from secureimg.sharing.local import local_step
-from secureimg.sharing.ownership import expand_share, read_share
+from secureimg.sharing.ownership import zero_share, read_share
 from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, relu_gate
 from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_factor
 from secureimg.sharing.program import Program, PublicProgram
@@ -232,7 +232,7 @@ class PartyZero(_Party):
 
     def _input(self, share: bytes | Bytes, images: int) -> Words:
         count = images * int(np.prod(self.public.input_shape))
-        return expand_share(bytes(share), count).reshape(images, *self.public.input_shape)
+        return zero_share(bytes(share), count).reshape(images, *self.public.input_shape)
 
     def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
         size = byte_width(step.width)

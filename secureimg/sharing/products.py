@@ -211,7 +211,9 @@ def apply_linear(geometry: Geometry, factor: Factor, values: Words, width: int) 
     """
     count = values.shape[0]
     if geometry.kind == "scale":
-        return np.ascontiguousarray(np.broadcast_to(values * factor.words, (count, *geometry.out_shape)))
+        out = np.empty((count, *geometry.out_shape), dtype=np.uint64)
+        axes = (1,) * (len(geometry.out_shape) - len(geometry.in_shape))  # new axes come after the images'
+        return np.multiply(values.reshape(count, *axes, *geometry.in_shape), factor.words, out=out)
     if geometry.kind == "sparse":
         matrix = sp.csr_array((factor.words, geometry.columns, geometry.starts), shape=geometry.matrix_shape)
         flat = np.ascontiguousarray(values.reshape(count, -1).T)

@@ -100,6 +100,8 @@ def pack(words: Words, size: int, out: NDArray[np.uint8]) -> None:
 
 def unpack(data: NDArray[np.uint8], size: int, out: Words) -> None:
     """Undo `pack`: fill `out` with words of `size` bytes, the bits above set to 0."""
+    if not data.flags.writeable:  # kernels are compiled for one kind of array
+        data = data.copy()
     if size == 8:
         out[:] = data.view(np.uint64)
         return

@@ -100,7 +100,7 @@ def warm_up() -> None:
     x = builder.conv(builder.input, np.ones((4, 1, 3, 3)), strides=(2, 2), pads=(1, 1, 1, 1))
     x = builder.max_pool(builder.relu(x), (2, 2))
     x = builder.conv(x, np.ones((4, 1, 1, 1)), groups=4)
-    x = builder.dense(builder.flatten(builder.square(x)), np.ones((2, 16)))
+    x = builder.dense(builder.flatten(builder.square(x)), np.ones((2, 4)))
     graph = builder.build(x)
     pictures = np.full((1, 1, 6, 6), 0.5)
     run_together(compile_graph(graph, samples=pictures), pictures)
