@@ -10,6 +10,7 @@ import numpy as np
 from secureimg.errors import CompileError
 from secureimg.graph.ops.windows import window_count
 from secureimg.sharing import text
+from secureimg.sharing.widths import assign_widths
 
 if TYPE_CHECKING:
     from secureimg.sharing.program import PublicProgram
@@ -19,6 +20,8 @@ __all__ = ["MAX_ELEMENTS", "MAX_STEPS", "check_program"]
 MAX_STEPS = 4096
 MAX_ELEMENTS = 2**26
 _MAX_WORK = 2**44
+_MAX_WEIGHTS = 2**30
+_MAX_KERNEL = 2**16
 
 
 def _fail(step: text.Step, what: str) -> None:
@@ -29,14 +32,21 @@ def check_program(program: PublicProgram) -> None:
     """Raise `CompileError` if a step reads a register that is not there yet, or shapes, widths and sizes do not fit."""
     registers, steps = program.registers, program.steps
     if not registers or len(steps) > MAX_STEPS or len(registers) > 2 * MAX_STEPS:
-        raise CompileError(f"a program of {len(steps)} steps and {len(registers)} registers; the limit is {MAX_STEPS} steps")
+        raise CompileError(
+            f"a program of {len(steps)} steps and {len(registers)} registers; the limit is {MAX_STEPS} steps"
+        )
     for number, register in enumerate(registers):
         if math.prod(register.shape) > MAX_ELEMENTS or not (math.isfinite(register.factor) and register.factor > 0):
-            raise CompileError(f"register {number}: shape {register.shape} or factor {register.factor} is out of bounds")
+            raise CompileError(
+                f"register {number}: shape {register.shape} or factor {register.factor} is out of bounds"
+            )
+    low, high = program.input_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise CompileError(f"the input range ({low}, {high}) is not two finite numbers, the lower first")
     if registers[0].shape != program.input_shape:
         raise CompileError(f"register 0 has shape {registers[0].shape}, the input {program.input_shape}")
     ready = {0}
-    work = 0
+    work = weights = 0
     for step in steps:
         for source in text.sources_of(step):
             if source not in ready:
@@ -58,25 +68,83 @@ def check_program(program: PublicProgram) -> None:
             _fail(step, f"its result has {step.width} bits, fewer than the {step.bits} it is computed in")
         if isinstance(step, text.Linear):
             work += step.geometry.multiplications
-    if program.output not in ready or work > _MAX_WORK:
-        raise CompileError(f"the output register {program.output} is never written, or {work} products are above the limit")
+            weights += step.geometry.weights
+    if program.output not in ready or work > _MAX_WORK or weights > _MAX_WEIGHTS:
+        raise CompileError(
+            f"the output register {program.output} is never written, or {work} products or {weights} weights are above the "
+            f"limits of {_MAX_WORK} and {_MAX_WEIGHTS}"
+        )
+    _check_hidden(program)
+    _check_result(program)
+    if assign_widths(list(registers), list(steps), program.output, registers[program.output].width) != (
+        registers,
+        steps,
+    ):
+        raise CompileError("the widths of the registers are not those that the steps need")
+
+
+def _check_hidden(program: PublicProgram) -> None:
+    """Weights that party 0 must not know meet blinded values only."""
+    blinds = {step.out: step.width for step in program.steps if isinstance(step, text.Blind)}
+    for step in program.steps:
+        if not isinstance(step, text.Linear):
+            continue
+        if step.hidden != (program.weights == "party 1"):
+            _fail(step, f"hidden is {step.hidden} in a program whose weights are known to {program.weights!r}")
+        if step.hidden and step.width > blinds.get(step.source, 0):
+            _fail(
+                step, f"its weights are hidden, but register {step.source} is not a blinded value of {step.width} bits"
+            )
+
+
+def _check_result(program: PublicProgram) -> None:
+    """What is revealed is what the last step gives."""
+    shape = program.registers[program.output].shape
+    if program.reveal in ("scores", "shares"):
+        if program.code or shape != program.output_shape:
+            raise CompileError(
+                f"the result has shape {shape} and code {program.code}, the output {program.output_shape}"
+            )
+        return
+    last = next((step for step in program.steps if step.out == program.output), None)
+    size = max(2, math.prod(program.output_shape))
+    if (
+        not isinstance(last, text.Best)
+        or (last.code, last.count) != (program.code, program.top)
+        or program.registers[last.source].shape != (size,)
+        or (program.reveal == "label" and program.top != 1)
+    ):
+        raise CompileError(f"the last step does not find the {program.reveal} of {size} outputs (top {program.top})")
 
 
 def _shape(step: text.Step, shapes: list[text.Shape], claimed: text.Shape) -> text.Shape:
     """Shape of a step's result. Raises if it cannot be computed."""
     first = shapes[0]
     if isinstance(step, text.Linear):
-        return _linear(step, first)
+        found = _linear(step, first)
+        if found != step.geometry.out_shape or (step.geometry.groups > 1 and step.geometry.kind != "conv"):
+            _fail(step, f"gives shape {found} in {step.geometry.groups} group(s), not {step.geometry.out_shape}")
+        return found
     if isinstance(step, text.MaxPool | text.SumPool):
         if len(first) != 3:
             _fail(step, f"needs (C, H, W), got {first}")
         dilations = step.dilations if isinstance(step, text.MaxPool) else (1, 1)
         top, left, bottom, right = step.pads
+        _check_padded(step, first, step.pads)
         rows = window_count(first[1], step.kernel[0], step.strides[0], top, bottom, dilations[0], False)
         columns = window_count(first[2], step.kernel[1], step.strides[1], left, right, dilations[1], False)
+        taken = first[0] * columns * max(step.kernel[1] * (first[1] + top + bottom), step.kernel[0] * rows)
+        if math.prod(step.kernel) > _MAX_KERNEL or taken > MAX_ELEMENTS:
+            _fail(step, f"a kernel of {step.kernel} takes {taken} values at a time, the limits are {_MAX_KERNEL} and "
+                  f"{MAX_ELEMENTS}")  # fmt: skip
         return first[0], rows, columns
     if isinstance(step, text.Best):
-        if len(first) != 1 or step.count > first[0] or (first[0] - 1).bit_length() > step.code or step.code >= step.bits:
+        if (
+            len(first) != 1
+            or step.count > first[0]
+            or (first[0] - 1).bit_length() > step.code
+            or step.code >= step.bits
+        ):
             _fail(step, f"takes a vector of at most 2^{step.code} elements, got {first}")
         return (step.count,)
     if isinstance(step, text.Combine):
@@ -94,22 +162,29 @@ def _shape(step: text.Step, shapes: list[text.Shape], claimed: text.Shape) -> te
             _fail(step, f"takes values of one shape, got {shapes}")
         return first
     if isinstance(step, text.Sum):
-        if any(axis >= len(first) for axis in step.axes):
-            _fail(step, f"axes {step.axes} are not all in {first}")
+        if any(axis >= len(first) for axis in step.axes) or len(set(step.axes)) != len(step.axes):
+            _fail(step, f"axes {step.axes} are not all in {first}, or named twice")
         kept = tuple(1 if i in step.axes else side for i, side in enumerate(first))
         dropped = tuple(side for i, side in enumerate(first) if i not in step.axes)
         return kept if claimed == kept else dropped
     if isinstance(step, text.PublicScale):
         if math.prod(step.shape) != len(step.factors):
             _fail(step, f"has {len(step.factors)} factors for shape {step.shape}")
-        return _broadcast(step, first, step.shape)
+        return _broadcast(step, first, step.shape) if len(step.shape) <= len(first) else step.shape
     if isinstance(step, text.Concat):
-        if step.axis >= len(first) or len({(*s[: step.axis], *s[step.axis + 1 :]) for s in shapes}) != 1:
+        if step.axis >= min(map(len, shapes)) or len({(*s[: step.axis], *s[step.axis + 1 :]) for s in shapes}) != 1:
             _fail(step, f"cannot join {shapes} along axis {step.axis}")
         return (*first[: step.axis], sum(s[step.axis] for s in shapes), *first[step.axis + 1 :])
     if isinstance(step, text.Rearrange):
         return _rearranged(step, first, claimed)
     return first
+
+
+def _check_padded(step: text.Step, shape: text.Shape, pads: tuple[int, int, int, int]) -> None:
+    top, left, bottom, right = pads
+    size = shape[0] * (shape[1] + top + bottom) * (shape[2] + left + right)
+    if size > MAX_ELEMENTS:
+        _fail(step, f"pads {pads} make {size} values, the limit is {MAX_ELEMENTS}")
 
 
 def _broadcast(step: text.Step, *shapes: text.Shape) -> text.Shape:
@@ -127,6 +202,8 @@ def _linear(step: text.Linear, shape: text.Shape) -> text.Shape:
     if geometry.kind == "scale":
         return _broadcast(step, shape, geometry.weight_shape, geometry.out_shape)
     if geometry.kind == "sparse":
+        if len(geometry.places) % 4 or len(geometry.row_ends) % 4:
+            _fail(step, "its sparse matrix is malformed")
         starts, columns = geometry.starts, geometry.columns
         fits = starts.size == geometry.matrix_shape[0] + 1 and columns.size == int(starts[-1]) and starts[0] == 0
         inside = not columns.size or (columns.min() >= 0 and columns.max() < geometry.matrix_shape[1])
@@ -142,6 +219,7 @@ def _linear(step: text.Linear, shape: text.Shape) -> text.Shape:
     if geometry.weight_shape[0] % geometry.groups:
         _fail(step, f"{geometry.weight_shape[0]} channels do not split into {geometry.groups} groups")
     top, left, bottom, right = geometry.pads
+    _check_padded(step, shape, geometry.pads)
     _, _, kh, kw = geometry.weight_shape
     rows = window_count(shape[1], kh, geometry.strides[0], top, bottom, geometry.dilations[0], False)
     columns_ = window_count(shape[2], kw, geometry.strides[1], left, right, geometry.dilations[1], False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any, Final
 
@@ -417,6 +417,7 @@ class _Builder:
     @lower.register
     def _(self, op: ops.Pad, node: Node, value: _Value) -> _Value:
         value = self.wide(value) if op.value else value
+        value = replace(value, bound=self.bounds[node.name])  # the fill may be larger than what it surrounds
         old = self.register(value)
         fill = round(op.value / old.factor * 2.0**old.scale)
         return self.rearranged(value, "pad", self.graph.shapes[node.name], op.pads, fill)

@@ -1,14 +1,16 @@
 """The gate: sign, truncation, ring extension and selection of a whole tensor in three rounds.
 
-For shares of x it gives shares of ``max(x, 0)`` (and of x itself, if asked), with the lowest `drop` bits gone. It needs
-|x| below ``2^(bits-2)`` after the drop if the result is to be extended to a wider ring, ``2^(bits-1)`` if not.
+For shares of x it gives shares of ``max(x, 0)`` (and of x itself, if asked), with the lowest `drop` bits gone. After the
+drop it needs |x| below ``2^sign - 2^low``, where `sign` is ``bits - 2`` if the result is to be extended to a wider ring and
+``bits - 1`` if not; `low` is 0 or at most ``sign - 12``.
 
 Round 1 opens ``c = x + offset + r`` (`bits` bits a value), round 2 six masked bits of the comparison, round 3 one masked
 sign bit. The dealer gives party 1, for each value: thermometer codes of r's digits, products of masks, and shares of
 beta, beta r and of r's top bit; party 0 has all of its part from a seed.
 
 Exactness: a dropped fraction costs less than one unit in the last place. The sign is exact except for |x| below
-``2^low`` units, where `low` is what the window of four digits leaves out; there the result is x or 0.
+``2^low`` units, where `low` is what the window of four digits leaves out; there the result is x or 0. (Just below
+``2^sign`` the window cannot tell either: hence the bound above.)
 Source: comparison with a public value after a masked opening (Damgard et al., TCC 2006, section 6), with the borrow as
 one table lookup a digit; the extension by the top bit of r follows Escudero et al., CRYPTO 2020, section 5.
 """
@@ -84,7 +86,7 @@ class Gate:
 
     @property
     def low(self) -> int:
-        """The sign is exact for |x| of at least ``2^low`` units."""
+        """The sign is exact for |x| of at least ``2^low`` units (and less than ``2^sign - 2^low``)."""
         return max(0, self.sign - 4 * self.digit)
 
     @property

@@ -9,6 +9,7 @@ Convolutions gather a few rows of output positions at a time into a buffer that 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from secureimg.errors import CompileError
 from secureimg.sharing.ring import Words
 from secureimg.sharing.text import Geometry
+from secureimg.sharing.workers import in_parallel
 
 __all__ = ["Factor", "apply_linear", "ring_factor", "small_factor"]
 
@@ -29,6 +31,7 @@ _EXACT_BITS: Final = 53
 _BLOCK_BYTES: Final = 1 << 21
 _COLUMNS: Final = 128
 _PLANES_BYTES: Final = 1 << 25
+_SHARES: Final = 2  # blocks that even a small layer is cut into, for as many cores
 _FEWEST_TERMS: Final = 256
 _FEWEST_BITS: Final = 8
 _DIRECT: Final = 4  # output channels of a group below which a matrix product would mostly wait
@@ -213,9 +216,11 @@ def apply_linear(geometry: Geometry, factor: Factor, values: Words, width: int) 
     if geometry.kind == "scale":
         out = np.empty((count, *geometry.out_shape), dtype=np.uint64)
         axes = (1,) * (len(geometry.out_shape) - len(geometry.in_shape))  # new axes come after the images'
-        return np.multiply(values.reshape(count, *axes, *geometry.in_shape), factor.words, out=out)
+        weights = factor.words.reshape(geometry.weight_shape)  # a mask and what a party receives come flat
+        return np.multiply(values.reshape(count, *axes, *geometry.in_shape), weights, out=out)
     if geometry.kind == "sparse":
-        matrix = sp.csr_array((factor.words, geometry.columns, geometry.starts), shape=geometry.matrix_shape)
+        entries = factor.words.reshape(-1)[: geometry.columns.size]  # an empty matrix has one weight, which is not used
+        matrix = sp.csr_array((entries, geometry.columns, geometry.starts), shape=geometry.matrix_shape)
         flat = np.ascontiguousarray(values.reshape(count, -1).T)
         return np.ascontiguousarray((matrix @ flat).T).reshape(count, *geometry.out_shape)
     if geometry.kind == "dense":
@@ -271,21 +276,28 @@ def _multiply(geometry: Geometry, factor: Factor, planes: Floats, width: int, st
     outputs = geometry.weight_shape[0] // geometry.groups
     terms, total = per_group * kh * kw, images * height
     rows = max(1, _BLOCK_BYTES // (8 * limbs * terms * columns), -(-_COLUMNS // columns))
-    rows = min(rows, total)
-    gathered = np.empty(limbs * terms * rows * columns)
-    products = np.empty(outputs * rows * columns)
-    for group in range(geometry.groups):
+    rows = max(1, min(rows, -(-total // _SHARES)))
+    memory = threading.local()
+
+    def block(number: int) -> None:
+        group, first = divmod(number, len(starts))
+        first = starts[first]
+        size = min(rows, total - first)
+        if not hasattr(memory, "gathered"):
+            memory.gathered = np.empty(limbs * terms * rows * columns)
+            memory.products = np.empty(outputs * rows * columns)
+        right = memory.gathered[: limbs * terms * size * columns].reshape(limbs, terms, size * columns)
+        product = memory.products[: outputs * size * columns].reshape(outputs, size * columns)
         own = planes[:, :, group * per_group : (group + 1) * per_group]
-        for first in range(0, total, rows):
-            size = min(rows, total - first)
-            block = gathered[: limbs * terms * size * columns].reshape(limbs, terms, size * columns)
-            product = products[: outputs * size * columns].reshape(outputs, size * columns)
-            _gather(own, first, size, height, (kh, kw), geometry.strides, geometry.dilations, columns, block)
-            for i, left in enumerate(factor.limbs):
-                for j in range(limbs):
-                    shift = i * factor.step + j * step
-                    if shift < width:
-                        for k in range(0, terms, factor.terms):
-                            part = slice(k, k + factor.terms)
-                            np.matmul(left[group, :, part], block[j, part], out=product)
-                            _collect(product, shift, not (shift or k), first, size, group * outputs, out)
+        _gather(own, first, size, height, (kh, kw), geometry.strides, geometry.dilations, columns, right)
+        for i, left in enumerate(factor.limbs):
+            for j in range(limbs):
+                shift = i * factor.step + j * step
+                if shift < width:
+                    for k in range(0, terms, factor.terms):
+                        part = slice(k, k + factor.terms)
+                        np.matmul(left[group, :, part], right[j, part], out=product)
+                        _collect(product, shift, not (shift or k), first, size, group * outputs, out)
+
+    starts = list(range(0, total, rows))
+    in_parallel(images * geometry.multiplications, block, range(geometry.groups * len(starts)))

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secureimg.sharing import text
 from secureimg.sharing.gates import Gate
 from secureimg.sharing.ring import Words
 
 __all__ = ["Compare", "best_gates", "find_best", "pool", "pool_gates"]
+
+Places = NDArray[np.intp]
 
 Compare = Callable[[Gate, Words], Words]
 """Runs one gate on shares of differences a - b and returns shares of max(a - b, 0)."""
@@ -71,37 +74,34 @@ def _knock_out(step: text.MaxPool, parts: list[Words], compare: Compare) -> Word
     return np.ascontiguousarray(parts[0])
 
 
-def _network(size: int, count: int) -> list[list[tuple[int, int]]]:
+def _network(size: int, count: int) -> Iterator[tuple[Places, Places]]:
     """Levels of compare-exchanges (i, j), the larger goes to i, after which the first `count` places are in order.
 
     A single winner is a plain tournament; more are found by a bitonic sort of the padded vector.
     """
     if count == 1:
-        levels, live = [], list(range(size))
-        while len(live) > 1:
-            levels.append([(live[k], live[k + 1]) for k in range(0, len(live) - 1, 2)])
+        live = np.arange(size)
+        while live.size > 1:
+            pairs = live.size // 2
+            yield live[: 2 * pairs : 2], live[1 : 2 * pairs : 2]
             live = live[::2]
-        return levels
+        return
     padded = 1 << (size - 1).bit_length()
-    levels = []
+    places = np.arange(padded)
     block = 2
     while block <= padded:
         gap = block // 2
         while gap:
-            pairs = []
-            for i in range(padded):
-                j = i ^ gap
-                if j > i:
-                    pairs.append((i, j) if not i & block or block == padded else (j, i))
-            levels.append(pairs)
+            near = places[(places & gap) == 0]
+            falling = (near & block == 0) | (block == padded)
+            yield np.where(falling, near, near ^ gap), np.where(falling, near ^ gap, near)
             gap //= 2
         block *= 2
-    return levels
 
 
 def best_gates(step: text.Best, size: int, images: int) -> list[Gate]:
     """Gates that find the best `step.count` of `size` values."""
-    return [_gate(step, images * len(level)) for level in _network(size, step.count)]
+    return [_gate(step, images * high.size) for high, _ in _network(size, step.count)]
 
 
 def find_best(step: text.Best, values: Words, first: bool, compare: Compare) -> Words:
@@ -112,10 +112,9 @@ def find_best(step: text.Best, values: Words, first: bool, compare: Compare) -> 
     np.left_shift(values, np.uint64(step.code), out=packed[:, :size])
     if first:  # of equal values the earlier one wins
         packed[:, :size] += np.uint64((1 << step.code) - 1) - np.arange(size, dtype=np.uint64)
-    for level in _network(size, step.count):
-        high, low = (np.array(side) for side in zip(*level, strict=True))
+    for high, low in _network(size, step.count):
         left, right = packed[:, high], packed[:, low]
-        gained = compare(_gate(step, images * len(level)), (left - right).reshape(-1)).reshape(left.shape)
+        gained = compare(_gate(step, images * high.size), (left - right).reshape(-1)).reshape(left.shape)
         if step.count > 1:
             packed[:, low] = left - gained
         packed[:, high] = right + gained

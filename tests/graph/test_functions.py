@@ -98,11 +98,11 @@ def test_a_divisor_that_can_be_zero_is_refused_by_the_name_of_its_layer():
     for kind in ("reciprocal", "inverse_sqrt"):
         with pytest.raises(GraphError, match=rf"{kind.replace('_', '')}1.*between 0 and 2.*must be above 0.*state"):
             propagate_ranges(one(kind), 0.0, 2.0)
-    with pytest.raises(GraphError, match="sqrt1.*between -1 and 2.*at least 0"):
+    with pytest.raises(GraphError, match=r"sqrt1.*between -1 and 2.*at least 0"):
         propagate_ranges(one("sqrt"), -1.0, 2.0)
-    with pytest.raises(GraphError, match="exp1.*up to 800"):
+    with pytest.raises(GraphError, match=r"exp1.*up to 800"):
         propagate_ranges(one("exp"), 0.0, 800.0)
-    with pytest.raises(GraphError, match="reciprocal1.*undefined"):
+    with pytest.raises(GraphError, match=r"reciprocal1.*undefined"):
         calibrate(one("reciprocal"), np.zeros((1, 7)))
     assert propagate_ranges(one("reciprocal", 0.5, 4.0), 0.0, 2.0)["reciprocal1"][1].max() == pytest.approx(2.0)
 

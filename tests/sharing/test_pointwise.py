@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from secureimg import sharing
+from secureimg.errors import CompileError
 from secureimg.graph import (
     Add,
     Affine,
@@ -32,6 +33,7 @@ from secureimg.graph import (
     Tanh,
     run_plain,
     run_plain_all,
+    simplify,
 )
 
 UNIT = 2.0**-14
@@ -119,10 +121,15 @@ def chain(data: st.DataObject, generator: np.random.Generator) -> Graph:
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_chains_of_pointwise_layers(bounds, data, seed):
     generator = np.random.default_rng(seed)
-    graph = chain(data, generator)
+    graph = simplify(chain(data, generator))  # as it is compiled, with the names in the cost report
     x = generator.uniform(-1, 1, (2, *graph.input_shape))
     weights = data.draw(st.sampled_from(["party 1", "public"]))
-    program = sharing.compile(graph, input_range=(-1, 1), samples=x, bounds=bounds, weights=weights)
+    try:
+        program = sharing.compile(graph, input_range=(-1, 1), samples=x, bounds=bounds, weights=weights)
+    except CompileError as error:
+        if "the limit is 6" not in str(error):  # bits: high powers of large values
+            raise
+        reject()
     values = run_plain_all(graph, x)
     allowed = Errors(graph, program, values).allowed()
     wanted = run_plain(graph, x)

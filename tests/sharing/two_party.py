@@ -28,7 +28,16 @@ from secureimg.sharing.gates import Gate, Seat, deal_gate, dealing_seat, run_gat
 from secureimg.sharing.plan import gates_of
 from secureimg.sharing.ring import signed
 
-__all__ = ["Channel", "Seeds", "TwoPartyRun", "channel_pair", "last_place_errors", "play_gate", "record", "run_two_party"]
+__all__ = [
+    "Channel",
+    "Seeds",
+    "TwoPartyRun",
+    "channel_pair",
+    "last_place_errors",
+    "play_gate",
+    "record",
+    "run_two_party",
+]
 
 _PATIENCE = 30.0
 
@@ -126,7 +135,9 @@ def record(program: Program, images: np.ndarray, *, seeds: Seeds | None = None) 
 
     zero.load_masked_weights(receive)
     assert place == len(masked) == zero.masked_weight_bytes
-    corrections = b"".join(part.tobytes() for part in Dealer(public, seeds.weights).deal(count, (seeds.zero, seeds.one)))
+    corrections = b"".join(
+        part.tobytes() for part in Dealer(public, seeds.weights).deal(count, (seeds.zero, seeds.one))
+    )
     ready = zero.prepare(count, seeds.zero), one.prepare(count, seeds.one, np.frombuffer(corrections, dtype=np.uint8))
     owner, share = share_images(public, images, seeds.owner)
     ends = channel_pair()
