@@ -68,9 +68,9 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-_END: Final[Mapping[type[Message], State]] = {Hangup: State.CLOSED}
+_END: Final[Mapping[type[Head], State]] = {Hangup: State.CLOSED}
 
-MOVES: Final[Mapping[State, Mapping[type[Message], State]]] = MappingProxyType(
+MOVES: Final[Mapping[State, Mapping[type[Head], State]]] = MappingProxyType(
     {
         State.START: {Hello: State.GREETED, **_END},
         State.GREETED: {Offer: State.READY, **_END},
@@ -89,7 +89,7 @@ MOVES: Final[Mapping[State, Mapping[type[Message], State]]] = MappingProxyType(
 )
 """State -> message -> next state: every legal move of either side, and no other."""
 
-SPEAKS: Final[Mapping[Role, frozenset[type[Message]]]] = MappingProxyType(
+SPEAKS: Final[Mapping[Role, frozenset[type[Head]]]] = MappingProxyType(
     {
         Role.OWNER: frozenset({Hello, AskKeys, RegisterKeys, Evaluate, Bye}),
         Role.SERVER: frozenset({Offer, KeysState, KeysStored, Result, Refusal, Hangup}),

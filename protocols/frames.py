@@ -106,7 +106,9 @@ class Catalogue:
         if kind is None:
             raise RemoteProtocolError(f"unknown message type {number}, known are {sorted(self._types)}")
         if head > self._cap(kind):
-            raise RemoteProtocolError(f"the head of {kind.__name__} is {head} bytes, above its cap of {self._cap(kind)}")
+            raise RemoteProtocolError(
+                f"the head of {kind.__name__} is {head} bytes, above its cap of {self._cap(kind)}"
+            )
         cap = caps.body(kind)
         if body > cap:
             raise RemoteProtocolError(f"the body of {kind.__name__} is {body} bytes, above its cap of {cap}")

@@ -178,6 +178,8 @@ _TYPES: Final[dict[int, type[Head]]] = {
     10: Hangup,
     11: Bye,
 }
+
+
 @dataclass(frozen=True)
 class Caps:
     """Largest bodies that a side stores, in bytes. Bodies of all other messages are empty."""

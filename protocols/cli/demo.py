@@ -33,7 +33,9 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Your picture. Default: a digit that no model was trained on.")
     ] = None,
     model: Annotated[str, typer.Option(metavar="MODEL", help="A shipped model, or an .onnx file.")] = "mnist-cnn",
-    on: Annotated[Executor, typer.Option("--on", help="On CKKS ciphertexts, or on shares between two parties.")] = Executor.CKKS,
+    on: Annotated[
+        Executor, typer.Option("--on", help="On CKKS ciphertexts, or on shares between two parties.")
+    ] = Executor.CKKS,
     dealer: DealerOption = DealerKind.CLIENT_AIDED,
     sample: Annotated[
         int, typer.Option(min=0, max=_SAMPLES - 1, help="Which digit of the sample pictures, if no --image is given.")

@@ -191,8 +191,8 @@ def _show_shares(public: SharedProgram, cost: CostReport) -> None:
     table.add_row("total", "", *_totals(cost.layers))
     out.print(table)
     out.print(
-        f"{cost.images} image(s): online = both directions between the parties, while the image is there; offline = dealer to "
-        "party 1, before; weights = party 1 to party 0, once for a model and dealer"
+        f"{cost.images} image(s): online = both directions between the parties, while the image is there; offline = "
+        "dealer to party 1, before; weights = party 1 to party 0, once for a model and dealer"
     )
     out.print(
         f"inputs in [{public.input_range[0]:g}, {public.input_range[1]:g}]; {public.fraction_bits} fractional bits; reveals "

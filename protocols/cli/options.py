@@ -110,7 +110,8 @@ BoundsOption = Annotated[
     typer.Option(help="On shares: room for 8 times what samples show (default), or for every possible input."),
 ]
 PublicWeights = Annotated[
-    bool, typer.Option("--public-weights", help="On shares: both parties know the model. No weights are masked: faster.")
+    bool,
+    typer.Option("--public-weights", help="On shares: both parties know the model. No weights are masked: faster."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Processes to evaluate with. Default: one a core.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]

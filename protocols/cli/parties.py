@@ -58,14 +58,22 @@ def identities(
 
 
 def party(
-    number: Annotated[int, typer.Argument(min=0, max=1, metavar="0|1", help="Party 0 has no weights, party 1 has the model.")],
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="For party 1: an .onnx file or a shipped model.")] = None,
+    number: Annotated[
+        int, typer.Argument(min=0, max=1, metavar="0|1", help="Party 0 has no weights, party 1 has the model.")
+    ],
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="For party 1: an .onnx file or a shipped model.")
+    ] = None,
     *,
     identity: Identity,
     peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="For party 0: where party 1 listens.")] = None,
     dealers: Annotated[
         list[str],
-        typer.Option("--dealer", metavar="client-aided|HOST:PORT", help="Who may deal: the owner, or a dealer process. Repeatable."),
+        typer.Option(
+            "--dealer",
+            metavar="client-aided|HOST:PORT",
+            help="Who may deal: the owner, or a dealer process. Repeatable.",
+        ),
     ],
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
@@ -76,13 +84,20 @@ def party(
     input_range: InputRange = None,
     bounds: BoundsOption = None,
     public_weights: PublicWeights = False,
-    store: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep correlations made ahead here (with a dealer process).")] = None,
-    ahead: Annotated[int, typer.Option(min=0, max=10_000, help="Party 0: how many single-image correlations to keep in store.")] = 0,
+    store: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep correlations made ahead here (with a dealer process).")
+    ] = None,
+    ahead: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Party 0: how many single-image correlations to keep in store.")
+    ] = 0,
     connections: Annotated[int, typer.Option(min=1, max=4096, help="Open connections.")] = PartyLimits.connections,
     patience: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Longest silence of the other party before a session ends.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Longest silence of the other party before a session ends."),
     ] = PartyLimits.patience,
-    idle: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Longest pause between an owner's requests.")] = PartyLimits.idle,
+    idle: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Longest pause between an owner's requests.")
+    ] = PartyLimits.idle,
     until_stdin_closes: Watch = False,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +128,9 @@ def party(
     else:
         if peer is None:
             raise SecureImgError("party 0 needs --peer HOST:PORT: where party 1 listens")
-        server = PartyZeroServer(identity, parse_address(peer, "--peer"), program=program, store=store, ahead=ahead, **common)
+        server = PartyZeroServer(
+            identity, parse_address(peer, "--peer"), program=program, store=store, ahead=ahead, **common
+        )
     facts: dict[str, Any] = {"party": number, "seconds": {"compile": compiled}}
     if program is not None:
         cost = cost_of(program.public)
@@ -156,7 +173,12 @@ def _dealers(words: list[str]) -> tuple[bool, tuple[str, int] | None]:
 
 
 def _serve(
-    run: Callable[[], None], stop: Callable[[], None], address: tuple[str, int], facts: dict[str, Any], watch: bool, as_json: bool
+    run: Callable[[], None],
+    stop: Callable[[], None],
+    address: tuple[str, int],
+    facts: dict[str, Any],
+    watch: bool,
+    as_json: bool,
 ) -> None:
     event = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -183,4 +205,3 @@ def _serve(
     run()
     if not as_json:
         err.print("stopped")
-

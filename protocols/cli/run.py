@@ -41,8 +41,8 @@ from protocols.cli.options import (
 from protocols.cli.output_files import check_new, save_array
 from protocols.cli.remote import labels_of, parameters_of, run_encrypted
 from protocols.cli.shares import TRUST, plain_answer, require_dealer, run_on_shares
-from protocols.preparation import preparation_of
 from protocols.memory_use import peak_memory
+from protocols.preparation import preparation_of
 from secureimg.graph import run_plain
 
 __all__ = ["run"]
@@ -53,7 +53,9 @@ def run(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Image files, or one .npy (N, C, H, W) of input values.")
     ],
-    on: Annotated[Executor, typer.Option("--on", help="In the clear, on CKKS ciphertexts, or on shares between two parties.")] = Executor.CKKS,
+    on: Annotated[
+        Executor, typer.Option("--on", help="In the clear, on CKKS ciphertexts, or on shares between two parties.")
+    ] = Executor.CKKS,
     batch: Batch = 1,
     layout: LayoutOption = Layout.SLOTS,
     workers: Workers = None,
@@ -239,6 +241,10 @@ def _show_shares(report: dict[str, Any]) -> None:
     out.print(
         f"{error}online {duration(seconds['online'])}, {amount(between)} between the parties in {report['rounds']} rounds; "
         f"offline {duration(seconds['offline'])}, {amount(size['offline']['dealer to parties'])} of correlations"
-        + (f" and {amount(size['offline']['party 1 to party 0'])} of masked weights" if report["weights"] != "public" else "")
+        + (
+            f" and {amount(size['offline']['party 1 to party 0'])} of masked weights"
+            if report["weights"] != "public"
+            else ""
+        )
     )
     out.print(f"dealer: {report['dealer']}. {report['trust']}")

@@ -39,7 +39,6 @@ from protocols.limits import Limits
 from protocols.memory_use import peak_memory
 from protocols.service import Service
 from secureimg.ckks import OwnerKeys
-from secureimg.errors import SecureImgError
 
 __all__ = ["enrol", "infer", "serve", "watch_stdin"]
 

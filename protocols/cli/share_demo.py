@@ -83,8 +83,8 @@ def show_shares(
               f"{names[plain_label] if plain_label < len(names) else plain_label}")  # fmt: skip
     between = done.bytes["online"]["party 0 to party 1"] + done.bytes["online"]["party 1 to party 0"]
     out.print(
-        f"largest error {error:.2g}; online {duration(done.seconds['online'])} and {amount(between)} in {done.rounds} rounds; "
-        f"offline {duration(done.seconds['offline'])} and {amount(done.bytes['offline']['dealer to parties'])}"
+        f"largest error {error:.2g}; online {duration(done.seconds['online'])} and {amount(between)} in {done.rounds} "
+        f"rounds; offline {duration(done.seconds['offline'])} and {amount(done.bytes['offline']['dealer to parties'])}"
     )
     out.print(f"dealer: {dealer.value}. {TRUST[dealer]}")
     for path in saved:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,14 +92,16 @@ class ShareProcesses:
             self._launch("dealer", ["dealer", "--identity", str(bundles["dealer"])], home)
             dealer = "{}:{}".format(*self.addresses["dealer"])
         model = [self._model.model, *self._model.model_arguments(), *self._options.arguments()]
-        ready = self._launch("party 1", ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", dealer], home)
+        ready = self._launch(
+            "party 1", ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", dealer], home
+        )
         self.compile_seconds = float(ready["seconds"]["compile"])
         peer = "{}:{}".format(*self.addresses["party 1"])
         own = model if self._options.public_weights else []
         words = ["party", "0", *own, "--identity", str(bundles["party-0"]), "--dealer", dealer, "--peer", peer]
         self._launch("party 0", words, home)
 
-    def _launch(self, role: str, words: list[str], home: Path) -> dict[str, object]:
+    def _launch(self, role: str, words: list[str], home: Path) -> dict[str, Any]:
         ready = start_process(self._stack, words, home / f"{role}.log")
         self.pids[role] = int(ready["pid"])
         self.addresses[role] = str(ready["host"]), int(ready["port"])
@@ -149,7 +151,9 @@ def run_on_shares(
     """
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        with steps.step("party 0, party 1" + (", dealer" if dealer is DealerKind.DEALER else ""), "start, load, compile"):
+        with steps.step(
+            "party 0, party 1" + (", dealer" if dealer is DealerKind.DEALER else ""), "start, load, compile"
+        ):
             # this process deals and splits: its kernels are loaded while the parties start
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
@@ -160,7 +164,11 @@ def run_on_shares(
         parts = [values[i : i + batch] for i in range(0, len(values), batch)]
         prepared, answers = _run(client, parts, steps, processes.dealer)
         opening.bytes = sum(item.weights for item in prepared)
-        peaks = {"party 0": answers[-1].peak_rss[0], "party 1": answers[-1].peak_rss[1], "owner": peak_memory(children=False)}
+        peaks = {
+            "party 0": answers[-1].peak_rss[0],
+            "party 1": answers[-1].peak_rss[1],
+            "owner": peak_memory(children=False),
+        }
         if "dealer" in processes.pids:
             peaks["dealer"] = peak_of(processes.pids["dealer"])
         public = client.program
@@ -205,7 +213,9 @@ def _run(
             answers.append(client.run(part))
         offline.seconds = sum(item.seconds for item in prepared)
         offline.bytes = sum(item.dealt for item in prepared)
-    with steps.step("party 0 ⇄ party 1", f"online: {answers[0].rounds} rounds; reveal {client.program.reveal}") as online:
+    with steps.step(
+        "party 0 ⇄ party 1", f"online: {answers[0].rounds} rounds; reveal {client.program.reveal}"
+    ) as online:
         online.seconds = sum(answer.seconds for answer in answers)
         online.bytes = sum(sum(answer.sent) for answer in answers)
     return prepared, answers

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import ssl
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ def dealt_pieces(dealer: Dealer, images: int, seeds: tuple[bytes, bytes]) -> Ite
     """Party 1's part of a correlation as it travels: its seed, then the corrections."""
     yield memoryview(seeds[1])
     for piece in dealer.deal(images, seeds):
-        yield memoryview(piece).cast("B")
+        yield piece.data.cast("B")
 
 
 class DealerServer:
@@ -93,8 +92,8 @@ class DealerServer:
             deal: Deal = heard.message
             seeds = self._seeds(party, deal.correlation)
             if seeds is None:
-                talk.say(Refusal(code=Code.DEALER, message=f"correlation {deal.correlation} was dealt to party {party} before",
-                                 remedy="ask for a new one: a correlation is good for one use"))  # fmt: skip
+                said = f"correlation {deal.correlation} was dealt to party {party} before"
+                talk.say(Refusal(code=Code.DEALER, message=said, remedy="ask for a new one: each is good for one use"))
                 continue
             answer = Dealt(correlation=deal.correlation)
             if dealer is None:
@@ -102,8 +101,8 @@ class DealerServer:
                 continue
             size = SEED_BYTES + cost_of(dealer.public, deal.images).offline_bytes
             if size > Caps().corrections:
-                talk.say(Refusal(code=Code.DEALER, message=f"{deal.images} images need {size} bytes of corrections, the limit "
-                                 f"is {Caps().corrections}", remedy="send fewer images at a time"))  # fmt: skip
+                said = f"{deal.images} images need {size} bytes of corrections, the limit is {Caps().corrections}"
+                talk.say(Refusal(code=Code.DEALER, message=said, remedy="send fewer images at a time"))
                 continue
             talk.say_pieces(answer, size, dealt_pieces(dealer, deal.images, seeds))
 
@@ -193,7 +192,7 @@ class Supply:
 
         def sink(message: object, arriving: int) -> memoryview | None:
             if isinstance(message, Dealt) and arriving == memory.size:
-                return memoryview(memory)
+                return memory.data
             return None
 
         def ask() -> Received:
@@ -203,7 +202,9 @@ class Supply:
         heard = self._ask(ask)
         assert heard is not None
         if not isinstance(heard.message, Dealt) or heard.message.correlation != correlation or heard.body is not None:
-            raise RemoteProtocolError(f"the dealer sent another correlation, or not {memory.size} bytes: is it the same release?")
+            raise RemoteProtocolError(
+                f"the dealer sent another correlation, or not {memory.size} bytes: is it the same release?"
+            )
         return memory[:SEED_BYTES].tobytes(), memory[SEED_BYTES:]
 
     def close(self) -> None:
@@ -227,4 +228,6 @@ class Supply:
         except TimeoutError:
             raise RemoteProtocolError("the dealer was silent for too long: is it running?") from None
         except OSError as error:
-            raise RemoteProtocolError(f"the connection to the dealer broke ({error.strerror or type(error).__name__})") from None
+            raise RemoteProtocolError(
+                f"the connection to the dealer broke ({error.strerror or type(error).__name__})"
+            ) from None

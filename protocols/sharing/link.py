@@ -8,7 +8,9 @@ thread; large ones on a sender thread, while the caller computes on.
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import ssl
 import struct
 import threading
@@ -58,7 +60,7 @@ class Link:
 
     def send(self, message: Bytes) -> None:
         """See `Channel.send`."""
-        view = memoryview(message).cast("B")
+        view = message.data.cast("B")
         header = _HEADER.pack(_MAGIC, self._numbers[0], len(view))
         self._numbers[0] = (self._numbers[0] + 1) % 2**32
         self.sent += len(header) + len(view)
@@ -84,7 +86,7 @@ class Link:
 
     def receive(self, message: Bytes) -> None:
         """See `Channel.receive`."""
-        view = memoryview(message).cast("B")
+        view = message.data.cast("B")
         header = bytearray(_HEADER.size)
         deadline = time.monotonic() + 2 * self._patience + len(view) / SLOWEST
         self._read(memoryview(header), deadline)
@@ -110,10 +112,8 @@ class Link:
             self._change.notify_all()
         self._queue.put(None)
         for sock in (self._out, self._in):
-            try:
-                sock.shutdown(2)
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         if self._sender is not None and self._sender is not threading.current_thread():
             self._sender.join(1.0)
@@ -140,7 +140,9 @@ class Link:
             while len(view):
                 view = view[self._out.send(view) :]
         except TimeoutError:
-            raise RemoteProtocolError(f"the other party took no data for {self._patience:g} s: the session ends") from None
+            raise RemoteProtocolError(
+                f"the other party took no data for {self._patience:g} s: the session ends"
+            ) from None
         except OSError as error:
             raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
 

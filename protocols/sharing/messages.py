@@ -206,7 +206,9 @@ class Caps:
 
 
 def _rules(
-    moves: dict[Stage, dict[type[Head], Stage]], speaks: Mapping[Role, set[type[Head]]], quiet: Mapping[Role, set[Stage]]
+    moves: dict[Stage, dict[type[Head], Stage]],
+    speaks: Mapping[Role, set[type[Head]]],
+    quiet: Mapping[Role, set[Stage]],
 ) -> Rules:
     ended: dict[type[Head], Stage] = {Hangup: Stage.CLOSED}
     table: dict[Any, Any] = {stage: {**kinds, **ended} for stage, kinds in moves.items()}

@@ -19,7 +19,19 @@ from protocols.errors import RefusedError
 from protocols.identity import PARTY_ROLES
 from protocols.messages import Bye
 from protocols.sharing.dealer import dealt_pieces
-from protocols.sharing.messages import VISIT, Caps, Dealing, Input, Open, Output, Prepare, Prepared, Role, Stage, Welcome
+from protocols.sharing.messages import (
+    VISIT,
+    Caps,
+    Dealing,
+    Input,
+    Open,
+    Output,
+    Prepare,
+    Prepared,
+    Role,
+    Stage,
+    Welcome,
+)
 from protocols.sharing.talk import Talk
 from protocols.tls import bundle_context, dial
 from protocols.wire import Wire
@@ -144,6 +156,7 @@ class SharesClient:
 
     def _learn(self, heard: list[Received]) -> sharing.PublicProgram:
         bodies = [item.body or b"" for item in heard]
+        seed = b""
         if self.dealing == "client-aided":
             seed, bodies[1] = bodies[1][:SEED_BYTES], bodies[1][SEED_BYTES:]
         if bodies[0] != bodies[1] or heard[0].message.party != 0 or heard[1].message.party != 1:
@@ -204,7 +217,7 @@ class SharesClient:
         start = time.perf_counter()
         seed, share = sharing.share_images(self.program, array)
         message = Input(request=request)
-        heard = self._ask([(message, seed), (message, memoryview(share))], Output)
+        heard = self._ask([(message, seed), (message, share.data)], Output)
         first, second = (np.frombuffer(item.body or b"", dtype=np.uint8) for item in heard)
         values = sharing.join_result(self.program, first, second, count)
         seconds = time.perf_counter() - start

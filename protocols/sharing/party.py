@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives import hashes
 from numpy.typing import NDArray
 
 from protocols.conversation import Conversation, Received
-from protocols.preparation import preparation_for
 from protocols.errors import RefusedError
 from protocols.identity import PARTY_ROLES
 from protocols.memory_use import peak_memory
-from protocols.messages import Bye, Code, Hangup, Refusal
+from protocols.messages import Bye, Code, Hangup
+from protocols.preparation import preparation_for
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
 from protocols.sharing.listener import Guest, Listener
@@ -196,16 +196,20 @@ class PartyServer:
         if self.number == 1 and session.dealing == "client-aided":
             body = self._weight_seed(session.dealing, session.owner) + body
         preparation = preparation_for(public.preprocessing)
-        talk.say(Welcome(party=self.number, model=public.model, program=public.fingerprint, preparation=preparation), body)
+        talk.say(
+            Welcome(party=self.number, model=public.model, program=public.fingerprint, preparation=preparation), body
+        )
         memory: list[Bytes] = []
 
         def sink(message: object, size: int) -> memoryview | None:
             if isinstance(message, Prepare):
                 wanted = self._dealt_bytes(session, message.images)
                 if size != wanted:
-                    raise RemoteProtocolError(f"{size} bytes of correlation for {message.images} image(s), expected {wanted}")
+                    raise RemoteProtocolError(
+                        f"{size} bytes of correlation for {message.images} image(s), expected {wanted}"
+                    )
                 memory[:] = [np.empty(size, dtype=np.uint8)]
-                return memoryview(memory[0])
+                return memory[0].data
             if isinstance(message, Input):
                 images = session.ready[2].images if session.ready else 0
                 wanted = SEED_BYTES if self.number == 0 else public.share_bytes(images)
@@ -262,7 +266,9 @@ class PartyServer:
             raise RemoteProtocolError(f"input for request {heard.message.request}, prepared was {request}")
         start, before = time.perf_counter(), session.link.sent
         try:
-            _agree(session.link, f"{session.token} {request} {correlation} {prepared.images} {session.public.fingerprint}")
+            _agree(
+                session.link, f"{session.token} {request} {correlation} {prepared.images} {session.public.fingerprint}"
+            )
             result = session.runner.run(prepared, heard.body or b"", session.link)
             session.link.flush()
         except RemoteProtocolError as error:
@@ -271,14 +277,16 @@ class PartyServer:
             request=request, seconds=time.perf_counter() - start, rounds=result.rounds, sent=session.link.sent - before,
             peak_rss=peak_memory(),
         )  # fmt: skip
-        talk.say(output, memoryview(result.share))
+        talk.say(output, result.share.data)
 
     # -------------------------------------------------------------------------------------------------------- dealing
 
     def _allow(self, dealing: Dealing) -> None:
-        if dealing == "client-aided" and self._client_aided or dealing == "dealer" and self._dealer is not None:
+        if self._client_aided if dealing == "client-aided" else self._dealer is not None:
             return
-        allowed = [name for name, on in (("client-aided", self._client_aided), ("dealer", self._dealer is not None)) if on]
+        allowed = [
+            name for name, on in (("client-aided", self._client_aided), ("dealer", self._dealer is not None)) if on
+        ]
         raise _Trouble(Code.UNKNOWN_DEALER, f"this party does not accept the dealer {dealing!r}",
                        f"ask for one of: {', '.join(allowed)}")  # fmt: skip
 
@@ -322,7 +330,13 @@ class PartyZeroServer(PartyServer):
     number = 0
 
     def __init__(
-        self, identity: Path, peer: Address, *, program: sharing.Program | None = None, ahead: int = 0, **options: object
+        self,
+        identity: Path,
+        peer: Address,
+        *,
+        program: sharing.Program | None = None,
+        ahead: int = 0,
+        **options: object,
     ) -> None:
         super().__init__(identity, **options)  # type: ignore[arg-type]
         self._peer = peer
@@ -403,7 +417,9 @@ class PartyZeroServer(PartyServer):
                 raise RemoteProtocolError(f"the program of party 1: {error}") from None
             if public.fingerprint != joined.program:
                 raise RemoteProtocolError("the program of party 1 is not the one it names")
-        if public.weights == "public" and (self._program is None or self._program.public.fingerprint != public.fingerprint):
+        if public.weights == "public" and (
+            self._program is None or self._program.public.fingerprint != public.fingerprint
+        ):
             raise RemoteProtocolError("party 1 runs a model with public weights that party 0 was not started with")
         with self._lock:
             self._programs[public.fingerprint] = public
@@ -547,7 +563,9 @@ class PartyOneServer(PartyServer):
             while message.session not in self._links:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise _Trouble(Code.PEER, "party 0 did not open its link for this session", "see to party 0; connect again")
+                    raise _Trouble(
+                        Code.PEER, "party 0 did not open its link for this session", "see to party 0; connect again"
+                    )
                 self._change.wait(left)
             owner, dealing, link, epoch = self._links[message.session]
             if owner != guest.fingerprint or dealing != message.dealing:

@@ -63,7 +63,9 @@ class Stock:
             raise KeyMaterialError(f"{path} is readable by others: run chmod 600 on it")
         seed = path.read_bytes()
         if len(seed) != SEED_BYTES:
-            raise KeyMaterialError(f"{path} has {len(seed)} bytes, expected {SEED_BYTES}: remove the stock and make a new one")
+            raise KeyMaterialError(
+                f"{path} has {len(seed)} bytes, expected {SEED_BYTES}: remove the stock and make a new one"
+            )
         return seed
 
     def put(self, supply: Supply, public: PublicProgram, token: str, images: int) -> None:
@@ -71,15 +73,21 @@ class Stock:
         size = cost_of(public, images).offline_bytes if self._party else 0
         seed, corrections = supply.fetch(token, images, size)
         item = Correlation(
-            id=token, program=public.fingerprint, images=images, dealer="dealer", epoch=supply.epoch, size=size, created=time.time()
+            id=token,
+            program=public.fingerprint,
+            images=images,
+            dealer="dealer",
+            epoch=supply.epoch,
+            size=size,
+            created=time.time(),
         )
-        self.store.put(item, seed, [memoryview(corrections)] if size else [])
+        self.store.put(item, seed, [corrections.data] if size else [])
 
     def take(self, token: str) -> tuple[bytes, Bytes]:
         """Spend a correlation, durably, and return seed and corrections."""
         with self.store.spend(token) as spent:
             corrections = np.empty(spent.item.size, dtype=np.uint8)
-            spent.read(memoryview(corrections))
+            spent.read(corrections.data)
             return spent.seed, corrections
 
 

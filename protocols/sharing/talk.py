@@ -11,6 +11,7 @@ from protocols.errors import RefusedError
 from protocols.frames import Head
 from protocols.messages import Hangup, Refusal
 from protocols.wire import Wire
+
 __all__ = ["SLOWEST", "Talk"]
 
 SLOWEST = 128 << 10

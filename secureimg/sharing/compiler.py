@@ -112,7 +112,9 @@ class _Builder:
         self.name = graph.input
 
     def run(self) -> None:
-        self.values[self.graph.input] = self.new(self.graph.input_shape, self.fraction, 1.0, self.bounds[self.graph.input])
+        self.values[self.graph.input] = self.new(
+            self.graph.input_shape, self.fraction, 1.0, self.bounds[self.graph.input]
+        )
         for node in self.graph.nodes:
             self.name = node.name
             self.values[node.name] = self.lower(node.op, node, *(self.values[name] for name in node.inputs))
@@ -148,8 +150,8 @@ class _Builder:
         bits = max(4, math.ceil(math.log2(self.units(value, drop) + 2)) + spare)
         if bits + drop > 62:
             raise CompileError(
-                f"layer {self.name!r}: values up to {value.bound.most:.4g} need a ring of {bits + drop} bits, the limit is 62: "
-                "pass typical samples, scale the weights down, or use fewer fraction_bits"
+                f"layer {self.name!r}: values up to {value.bound.most:.4g} need a ring of {bits + drop} bits, the "
+                "limit is 62: pass typical samples, scale the weights down, or use fewer fraction_bits"
             )
         return bits
 
@@ -171,7 +173,9 @@ class _Builder:
             old = self.register(value)
             bits = self.bits(value, drop, 2)
             out = self.new(old.shape, old.scale - drop, old.factor, value.bound)
-            self.emit(text.Truncate(name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, width=64))
+            self.emit(
+                text.Truncate(name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, width=64)
+            )
             self.truncations[value.number] = out
         return self.truncations[value.number]
 
@@ -201,9 +205,7 @@ class _Builder:
             plain = ratio >= 1 and float(ratio).is_integer() and ratio < 2**20
             need.append(register.scale + (0 if plain else -round(exponent) if exponent.is_integer() else self.fraction))
         scale = max(need)
-        factors = tuple(
-            round(c * register.factor / common * 2.0 ** (scale - register.scale)) for register, c in held
-        )
+        factors = tuple(round(c * register.factor / common * 2.0 ** (scale - register.scale)) for register, c in held)
         out = self.new(held[0][0].shape, scale, common, bound)
         fixed = round(constant / common * 2.0**scale)
         self.emit(text.Combine(name=self.name, out=out.number, sources=tuple(value.number for value, _ in terms),
@@ -230,7 +232,9 @@ class _Builder:
         words = encode(weight, places)
         added = None if bias is None else encode(bias, scale)
         self.weights[len(self.steps)] = (np.ascontiguousarray(words), added)
-        self.emit(text.Linear(name=self.name, out=out.number, source=source, geometry=geometry, hidden=self.hidden, width=64))
+        self.emit(
+            text.Linear(name=self.name, out=out.number, source=source, geometry=geometry, hidden=self.hidden, width=64)
+        )
         return out
 
     def rearranged(
@@ -238,7 +242,9 @@ class _Builder:
     ) -> _Value:
         old = self.register(value)
         out = self.new(shape, old.scale, old.factor, value.bound, value.ring)
-        self.emit(text.Rearrange(name=self.name, out=out.number, source=value.number, kind=kind, numbers=numbers, value=fill))
+        self.emit(
+            text.Rearrange(name=self.name, out=out.number, source=value.number, kind=kind, numbers=numbers, value=fill)
+        )
         return out
 
     def multiply(self, left: _Value, right: _Value, bound: Bound) -> _Value:
@@ -252,7 +258,9 @@ class _Builder:
 
     @singledispatchmethod
     def lower(self, op: ops.Op, node: Node, *values: _Value) -> _Value:
-        raise CompileError(f"layer {node.name!r}: {op.kind} has no protocol on shares; rewrite it with ops that have one")
+        raise CompileError(
+            f"layer {node.name!r}: {op.kind} has no protocol on shares; rewrite it with ops that have one"
+        )
 
     @lower.register
     def _(self, op: ops.Conv, node: Node, value: _Value) -> _Value:
@@ -302,7 +310,15 @@ class _Builder:
     @lower.register
     def _(
         self,
-        op: ops.Abs | ops.Clip | ops.Divide | ops.Exp | ops.InverseSqrt | ops.Reciprocal | ops.Sigmoid | ops.Sqrt | ops.Tanh,
+        op: ops.Abs
+        | ops.Clip
+        | ops.Divide
+        | ops.Exp
+        | ops.InverseSqrt
+        | ops.Reciprocal
+        | ops.Sigmoid
+        | ops.Sqrt
+        | ops.Tanh,
         node: Node,
         *values: _Value,
     ) -> _Value:
@@ -468,7 +484,7 @@ def _weight_places(weight: NDArray[np.float64], fraction: int) -> int:
 def _covering(op: ops.MaxPool | ops.AveragePool, shape: text.Shape, result: text.Shape) -> tuple[int, int, int, int]:
     """Padding after which every window lies inside: the op's own, or what a last partial window needs."""
     dilations = getattr(op, "dilations", (1, 1))
-    top, left, bottom, right = op.pads
+    top, left = op.pads[:2]
     span = [d * (k - 1) + 1 for d, k in zip(dilations, op.kernel, strict=True)]
     rows = (result[1] - 1) * op.strides[0] + span[0] - shape[1] - top
     columns = (result[2] - 1) * op.strides[1] + span[1] - shape[2] - left

@@ -27,13 +27,15 @@ Bytes = NDArray[np.uint8]
 def weight_mask(seed: bytes, number: int, step: text.Linear) -> Words:
     """The mask of a linear map's weights, known to dealer and party 1: uniform modulo ``2^width``."""
     words = Stream(seed, "weights", number).words(step.geometry.weights)
-    return np.bitwise_and(words, np.uint64((1 << step.width) - 1), dtype=np.uint64)
+    words &= np.uint64((1 << step.width) - 1)
+    return words
 
 
 def blind_mask(seed: bytes, number: int, step: text.Blind, shape: tuple[int, ...]) -> Words:
     """The mask under which party 1 gets a value, known to party 0 and the dealer; shape (N, *shape)."""
     words = Stream(seed, "blind", number).words(int(np.prod(shape)))
-    return np.bitwise_and(words, np.uint64((1 << step.width) - 1), dtype=np.uint64).reshape(shape)
+    words &= np.uint64((1 << step.width) - 1)
+    return words.reshape(shape)
 
 
 class Dealer:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,9 @@ class Gate:
 
     def __post_init__(self) -> None:
         if self.digit not in DIGIT_BITS or not 4 <= self.bits <= 62 or not self.bits <= self.width <= 64:
-            raise CompileError(f"a gate of {self.bits} bits, digits of {self.digit}, result of {self.width} is impossible")
+            raise CompileError(
+                f"a gate of {self.bits} bits, digits of {self.digit}, result of {self.width} is impossible"
+            )
 
     @property
     def extend(self) -> bool:
@@ -132,10 +134,10 @@ class Seat:
         self.party = party
         self.channel = channel
         self.rounds = 0
-        self._scratch: dict[str, NDArray[np.generic]] = {}
+        self._scratch: dict[str, NDArray[Any]] = {}
         self._turn = 0
 
-    def scratch(self, name: str, count: int, dtype: type[np.generic] = np.uint64) -> NDArray[np.generic]:
+    def scratch(self, name: str, count: int, dtype: Any = np.uint64) -> NDArray[Any]:
         """Return reused memory for `count` items; whoever asks for the same name again gets the same memory."""
         held = self._scratch.get(name)
         if held is None or held.size < count or held.dtype != dtype:
@@ -157,9 +159,9 @@ class Seat:
         return answer
 
 
-def _draw(stream: Stream, seat_memory: NDArray[np.generic]) -> NDArray[np.generic]:
-    stream.fill(seat_memory)
-    return seat_memory
+def _draw(stream: Stream, memory: NDArray[Any]) -> NDArray[Any]:
+    stream.fill(memory)
+    return memory
 
 
 class _Corrections:
@@ -202,7 +204,7 @@ def deal_gate(gate: Gate, step: str, seeds: tuple[bytes, bytes], memory: Seat) -
     kind = _TABLE_KINDS[gate.digit]
     size, top = byte_width(gate.width), byte_width(gate.width - gate.bits)
 
-    def held(name: str, count: int, dtype: type[np.generic] = np.uint64) -> NDArray[np.generic]:
+    def held(name: str, count: int, dtype: Any = np.uint64) -> NDArray[Any]:
         return memory.scratch(f"deal {name}", count, dtype)
 
     for _, _, padded in gate.chunks():
@@ -367,7 +369,7 @@ def _parts(gate: Gate, corrections: Bytes) -> Iterator[tuple[int, _Corrections |
 
 def _tables(seat: Seat, gate: Gate, stream: Stream, padded: int) -> NDArray[np.unsignedinteger]:
     memory = seat.scratch("tables", 4 * padded, _TABLE_KINDS[gate.digit])
-    return _draw(stream, memory).reshape(4, padded)  # type: ignore[return-value]
+    return _draw(stream, memory).reshape(4, padded)
 
 
 class _NoChannel:

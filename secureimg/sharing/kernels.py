@@ -52,7 +52,9 @@ def digits(
         p1 = (((t1 << _one) | first) >> v1 & _one) ^ g1
         p2 = (((t2 << _one) | first) >> v2 & _one) ^ g2
         p3 = (((t3 << _one) | first) >> v3 & _one) ^ g3
-        six = p3 | g2 << np.uint64(1) | p2 << np.uint64(2) | g1 << np.uint64(3) | p1 << np.uint64(4) | g0 << np.uint64(5)
+        six = (
+            p3 | g2 << np.uint64(1) | p2 << np.uint64(2) | g1 << np.uint64(3) | p1 << np.uint64(4) | g0 << np.uint64(5)
+        )
         out[i] = (six ^ np.uint64(masks[i])) & np.uint64(63)
         top[i] = g3
 

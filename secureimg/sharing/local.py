@@ -68,7 +68,9 @@ def _(step: text.Rearrange, sources: list[Words], register: text.Register, first
     if step.kind == "slice":
         places = tuple(_range(*numbers) for numbers in zip(*step.numbers, strict=True))
         return np.ascontiguousarray(value[(slice(None), *places)])
-    crop = tuple(slice(max(-b, 0), side - max(-a, 0)) for side, (b, a) in zip(value.shape[1:], step.numbers, strict=True))
+    crop = tuple(
+        slice(max(-b, 0), side - max(-a, 0)) for side, (b, a) in zip(value.shape[1:], step.numbers, strict=True)
+    )
     grow = ((0, 0), *((max(b, 0), max(a, 0)) for b, a in step.numbers))
     return np.pad(value[(slice(None), *crop)], grow, constant_values=_word(step.value if first else 0))
 
@@ -99,7 +101,8 @@ def _(step: text.SumPool, sources: list[Words], register: text.Register, first: 
 @local_step.register
 def _(step: text.Sum, sources: list[Words], register: text.Register, first: bool) -> Words:
     axes = tuple(axis + 1 for axis in step.axes)
-    return sources[0].sum(axis=axes, dtype=np.uint64).reshape(sources[0].shape[0], *register.shape)
+    total: Words = sources[0].sum(axis=axes, dtype=np.uint64)
+    return total.reshape(sources[0].shape[0], *register.shape)
 
 
 @local_step.register

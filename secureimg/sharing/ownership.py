@@ -34,7 +34,9 @@ def check_images(public: PublicProgram, images: ArrayLike) -> NDArray[np.float64
     return array
 
 
-def share_images(public: PublicProgram, images: ArrayLike, seed: bytes | None = None) -> tuple[bytes, NDArray[np.uint8]]:
+def share_images(
+    public: PublicProgram, images: ArrayLike, seed: bytes | None = None
+) -> tuple[bytes, NDArray[np.uint8]]:
     """Split images into the two parties' shares.
 
     Parameters
@@ -68,7 +70,7 @@ def share_images(public: PublicProgram, images: ArrayLike, seed: bytes | None = 
 
 def zero_share(seed: bytes, count: int) -> Words:
     """Party 0's share of `count` values from its seed."""
-    return Stream(seed, "input").words(count)  # type: ignore[return-value]
+    return Stream(seed, "input").words(count)
 
 
 def expand_share(public: PublicProgram, seed: bytes, images: int) -> NDArray[np.uint8]:

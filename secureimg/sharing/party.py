@@ -18,7 +18,7 @@ from secureimg.sharing.channel import Channel
 from secureimg.sharing.dealer import blind_mask, weight_mask
 from secureimg.sharing.gates import CHUNK, Gate, Seat, run_gate
 from secureimg.sharing.local import local_step
-from secureimg.sharing.ownership import zero_share, read_share
+from secureimg.sharing.ownership import read_share, zero_share
 from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, relu_gate
 from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_factor
 from secureimg.sharing.program import Program, PublicProgram
@@ -166,9 +166,7 @@ class _Party:
     def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
         raise NotImplementedError
 
-    def _linear(
-        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
-    ) -> Words:
+    def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
         raise NotImplementedError
 
 
@@ -243,9 +241,7 @@ class PartyZero(_Party):
         seat.rounds += 1
         return mask
 
-    def _linear(
-        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
-    ) -> Words:
+    def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
         if step.hidden:
             return prepared.parts.pop(number)
         return apply_linear(step.geometry, self._factors[number], value, step.width)
@@ -306,9 +302,7 @@ class PartyOne(_Party):
         out += value
         return out
 
-    def _linear(
-        self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes
-    ) -> Words:
+    def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
         out = apply_linear(step.geometry, self._factors[number], value, step.width)
         flat, size = out.reshape(-1), byte_width(step.width)
         if step.hidden:
@@ -358,7 +352,7 @@ def _multiply(
             part = out[start : start + CHUNK]
             unpack(corrections[start * size : (start + part.size) * size], size, part)
     else:
-        out = Stream(seed, "multiply", number, "c").words(count)  # type: ignore[assignment]
+        out = Stream(seed, "multiply", number, "c").words(count)
     out += e * masks[-1]
     out += masks[0] * f
     if seat.party == 0:

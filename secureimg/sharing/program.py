@@ -163,7 +163,8 @@ class PublicProgram:
             raise BlobError("not a program on shares of this version: both sides need equal releases of secureimg")
         try:
             wire = msgspec.msgpack.decode(view[len(_MAGIC) :], type=_Wire)
-            prepare = wire.prepare and Preprocessing(wire.prepare.mode, wire.prepare.size, wire.prepare.mean, wire.prepare.std)
+            given = wire.prepare
+            prepare = None if given is None else Preprocessing(given.mode, given.size, given.mean, given.std)
             values = {name: getattr(wire, name) for name in wire.__struct_fields__ if name not in ("prepare", "tail")}
             return cls(preprocessing=prepare, tail=tuple(_op(item) for item in wire.tail), **values)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -8,7 +8,7 @@ only the low `width` bits carry the value; a message holds just these, rounded u
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -32,7 +32,7 @@ Words = NDArray[np.uint64]
 LIMIT_BITS: Final = 61
 """No value of a program may reach 2^61 in fixed point: beyond, products could wrap around 2^64."""
 
-_PLANES: Final = ((4, np.uint32), (2, np.uint16), (1, np.uint8))
+_PLANES: Final[tuple[tuple[int, Any], ...]] = ((4, np.uint32), (2, np.uint16), (1, np.uint8))
 
 
 def encode(values: ArrayLike, scale: int) -> Words:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Final, cast
+from typing import Any, Final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -57,16 +57,16 @@ class Stream:
         key = hashlib.blake2b(_name(tag), key=seed, digest_size=16, person=b"secureimg-share1").digest()
         self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
-    def fill(self, buffer: NDArray[np.generic] | memoryview | bytearray) -> None:
+    def fill(self, buffer: NDArray[Any] | memoryview | bytearray) -> None:
         """Overwrite a contiguous buffer with the next bytes of the stream."""
-        view = memoryview(cast("memoryview", buffer)).cast("B")
+        view = (buffer.data if isinstance(buffer, np.ndarray) else memoryview(buffer)).cast("B")
         for start in range(0, len(view), _PIECE):
             piece = view[start : start + _PIECE]
             self._cipher.update_into(_ZEROS[: len(piece)], piece)
 
-    def words(self, count: int, dtype: type[np.unsignedinteger] = np.uint64) -> NDArray[np.unsignedinteger]:
-        """Return `count` fresh uniform words."""
-        out = np.empty(count, dtype=dtype)
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return `count` uniform words in fresh memory."""
+        out = np.empty(count, dtype=np.uint64)
         self.fill(out)
         return out
 

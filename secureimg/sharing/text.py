@@ -55,7 +55,7 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     pass
 
 
-class Register(_Struct):
+class Register(_Struct, frozen=True):
     """What a register holds: per-image shape, fractional bits, factor, and how many low bits count."""
 
     shape: Shape
@@ -64,7 +64,7 @@ class Register(_Struct):
     width: Width = 64
 
 
-class Geometry(_Struct):
+class Geometry(_Struct, frozen=True):
     """A linear map without its weights.
 
     Attributes
@@ -116,19 +116,19 @@ class Geometry(_Struct):
         return math.prod(self.out_shape) if self.kind == "scale" else self.weights
 
 
-class _Step(_Struct, tag_field="step"):
+class _Step(_Struct, frozen=True, tag_field="step"):
     name: Name
     out: Number
 
 
-class Blind(_Step, tag="blind"):
+class Blind(_Step, frozen=True, tag="blind"):
     """Party 0 sends its share minus a mask from its seed: party 1 holds the masked value, party 0 the mask."""
 
     source: Number
     width: Width
 
 
-class Linear(_Step, tag="linear"):
+class Linear(_Step, frozen=True, tag="linear"):
     """A linear map with weights that party 1 knows (`hidden`, the source is a blinded value), or both."""
 
     source: Number
@@ -137,7 +137,7 @@ class Linear(_Step, tag="linear"):
     width: Width
 
 
-class Relu(_Step, tag="relu"):
+class Relu(_Step, frozen=True, tag="relu"):
     """``max(x, 0)`` with the last `drop` bits gone; `whole`, if given, receives x without them."""
 
     source: Number
@@ -148,7 +148,7 @@ class Relu(_Step, tag="relu"):
     whole: Number | None = None
 
 
-class Truncate(_Step, tag="truncate"):
+class Truncate(_Step, frozen=True, tag="truncate"):
     """x without its last `drop` bits, in a ring of `width` bits."""
 
     source: Number
@@ -157,7 +157,7 @@ class Truncate(_Step, tag="truncate"):
     width: Width
 
 
-class MaxPool(_Step, tag="max pool"):
+class MaxPool(_Step, frozen=True, tag="max pool"):
     """Largest value of each window, in the ring of `bits` bits."""
 
     source: Number
@@ -170,7 +170,7 @@ class MaxPool(_Step, tag="max pool"):
     dilations: Pair
 
 
-class Best(_Step, tag="best"):
+class Best(_Step, frozen=True, tag="best"):
     """Places of the `count` largest of a vector: only `code` low bits of the result say which ones."""
 
     source: Number
@@ -181,7 +181,7 @@ class Best(_Step, tag="best"):
     count: Positive
 
 
-class Combine(_Step, tag="combine"):
+class Combine(_Step, frozen=True, tag="combine"):
     """``sum_i factors[i] * x_i + constant``, element by element."""
 
     sources: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=64)]
@@ -189,14 +189,14 @@ class Combine(_Step, tag="combine"):
     constant: Integer = 0
 
 
-class Spread(_Step, tag="spread"):
+class Spread(_Step, frozen=True, tag="spread"):
     """Copies of a value along a new first axis, each plus one of the constants."""
 
     source: Number
     constants: Annotated[tuple[Integer, ...], Meta(min_length=1, max_length=512)]
 
 
-class Weigh(_Step, tag="weigh"):
+class Weigh(_Step, frozen=True, tag="weigh"):
     """Undo `Spread`: the weighted sum along the first axis, plus a constant."""
 
     source: Number
@@ -204,7 +204,7 @@ class Weigh(_Step, tag="weigh"):
     constant: Integer = 0
 
 
-class Rearrange(_Step, tag="rearrange"):
+class Rearrange(_Step, frozen=True, tag="rearrange"):
     """Elements moved: reshape, transpose, slice or pad of one value (per-image axes)."""
 
     source: Number
@@ -213,14 +213,14 @@ class Rearrange(_Step, tag="rearrange"):
     value: Integer = 0
 
 
-class Concat(_Step, tag="concat"):
+class Concat(_Step, frozen=True, tag="concat"):
     """Values one after the other along a per-image axis."""
 
     sources: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=4096)]
     axis: Annotated[int, Meta(ge=0, le=7)]
 
 
-class SumPool(_Step, tag="sum pool"):
+class SumPool(_Step, frozen=True, tag="sum pool"):
     """Sum of each window; what lies outside counts as 0."""
 
     source: Number
@@ -229,14 +229,14 @@ class SumPool(_Step, tag="sum pool"):
     pads: Pads
 
 
-class Sum(_Step, tag="sum"):
+class Sum(_Step, frozen=True, tag="sum"):
     """Sum over per-image axes (kept with size 1 or not, as the register's shape says)."""
 
     source: Number
     axes: Annotated[tuple[Annotated[int, Meta(ge=0, le=7)], ...], Meta(max_length=8)]
 
 
-class PublicScale(_Step, tag="public scale"):
+class PublicScale(_Step, frozen=True, tag="public scale"):
     """Product with public numbers that broadcast against the value."""
 
     source: Number
@@ -244,7 +244,7 @@ class PublicScale(_Step, tag="public scale"):
     factors: Annotated[tuple[Integer, ...], Meta(max_length=2**22)]
 
 
-class Multiply(_Step, tag="multiply"):
+class Multiply(_Step, frozen=True, tag="multiply"):
     """Product of two shared values, element by element (a square if they are one)."""
 
     left: Number

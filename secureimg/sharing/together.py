@@ -1,4 +1,4 @@
-"""Dealer and both parties in one process: for trying a program out, and to have the kernels compiled. It protects nothing."""
+"""Dealer and both parties in one process, to try a program out, and to have the kernels compiled. It protects nothing."""
 
 from __future__ import annotations
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from secureimg.errors import CompileError
 from secureimg.graph.ops.windows import window_count
 from secureimg.sharing.products import apply_linear, ring_factor, small_factor
+from secureimg.sharing.ring import signed
 from secureimg.sharing.text import Geometry
 
 SMALL_BITS = 26
@@ -126,8 +127,6 @@ def test_any_linear_map_is_exact(
 
 def test_there_are_maps_of_every_kind_and_path() -> None:
     """The strategy above reaches matrix products, integer loops, and each other kind."""
-    from hypothesis import find
-
     for wanted in (
         lambda g: g.kind == "conv" and g.weight_shape[0] // g.groups >= 4 and g.groups > 1,
         lambda g: g.kind == "conv" and g.weight_shape[0] // g.groups < 4 and max(g.strides) > 1 and max(g.pads) > 0,
@@ -138,22 +137,32 @@ def test_there_are_maps_of_every_kind_and_path() -> None:
         find(geometries(), wanted)
 
 
-@pytest.mark.parametrize("kind", ["lowest", "highest", "uniform", "signs"])
+def extreme(rng: np.random.Generator, shape: tuple[int, ...], step: int, width: int) -> np.ndarray:
+    """Numbers of which each limb of `step` bits is nearly the lowest there is, with random last bits."""
+    total, shift = np.zeros(shape, dtype=np.uint64), 0
+    while shift < width:
+        bits = min(step, width - shift)
+        limb = rng.integers(0, max(1, min(16, 1 << (bits - 2) if bits > 1 else 1)), shape) - (1 << (bits - 1))
+        total += limb.view(np.uint64) << np.uint64(shift)
+        shift += step
+    return signed(total, width).view(np.uint64)
+
+
+@pytest.mark.parametrize("kind", ["lowest", "highest", "uniform", "extreme"])
 @pytest.mark.parametrize("width", [20, 37, 42, 46, 47, 53, 64])
 @pytest.mark.parametrize("small", [True, False])
 def test_long_sums_stay_exact(rng: np.random.Generator, kind: str, width: int, small: bool) -> None:
-    """4608 terms (512 channels, 3 x 3) at the largest magnitudes: one bit too many in a limb would lose low bits."""
+    """4608 terms (512 channels, 3 x 3), where no products cancel: one bit too many in a limb would lose low bits."""
     terms = 4608
     dense = Geometry(kind="dense", in_shape=(terms,), out_shape=(5,), weight_shape=(5, terms))
     conv = conv_geometry((512, 3, 4), (5, 512, 3, 3))
     bits = SMALL_BITS if small else width
-    step = -(-width // 2)
     for geometry in (dense, conv):
-        if kind == "signs":  # every limb of the same sign and as large as it can be
-            signs = rng.choice([1, -1], geometry.in_shape)
-            limb = -((1 << (step - 1)) * (1 + (1 << step))) % (1 << width)
-            values = (np.full(geometry.in_shape, limb, dtype=np.uint64) * signs.astype(np.int64).view(np.uint64))[None]
-            weights = np.resize(words(rng, (1,), bits, "lowest"), geometry.weight_shape)
+        if kind == "extreme":
+            step = SMALL_BITS if small else ring_factor(geometry, np.zeros(5 * terms, dtype=np.uint64), width).step
+            weights = extreme(rng, geometry.weight_shape, step, bits)
+            factor = small_factor(geometry, weights) if small else ring_factor(geometry, weights.reshape(-1), width)
+            values = extreme(rng, (1, *geometry.in_shape), factor.value_limbs(width)[1], width)
         else:
             weights = words(rng, geometry.weight_shape, bits, kind)
             values = words(rng, (1, *geometry.in_shape), width, kind)
@@ -163,7 +172,7 @@ def test_long_sums_stay_exact(rng: np.random.Generator, kind: str, width: int, s
 def test_images_are_taken_a_few_at_a_time(rng: np.random.Generator) -> None:
     """A batch larger than the planes' buffer, and rows of outputs that cross from one image to the next."""
     geometry = conv_geometry((16, 96, 96), (4, 16, 3, 3), pads=(1, 1, 1, 1), strides=(2, 2))
-    values = words(rng, (12, 16, 96, 96), 40, "uniform")  # 12 images of two limbs are 28 MB each way
+    values = words(rng, (15, 16, 96, 96), 40, "uniform")  # the planes of 13 images fill the buffer
     check(geometry, words(rng, geometry.weight_shape, 12, "uniform"), values, 40, small=True)
 
 

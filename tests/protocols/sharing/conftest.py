@@ -229,9 +229,9 @@ class TlsPair:
     bundles: dict[str, Path]
 
     def __call__(self) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
-        from protocols.tls import bundle_context, dial
-
         import socket
+
+        from protocols.tls import bundle_context, dial
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             accepted: list[ssl.SSLSocket] = []
