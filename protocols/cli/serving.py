@@ -15,6 +15,7 @@ from protocols.cli.console import amount, err, out, write_json
 from protocols.cli.inputs import load_inputs
 from protocols.cli.options import (
     Batch,
+    DealerOption,
     InputRange,
     Json,
     Layout,
@@ -32,6 +33,7 @@ from protocols.cli.output_files import check_new, save_array
 from protocols.cli.owner_ops import finish
 from protocols.cli.passphrases import PassphraseFile, PassphrasePrompt, read_passphrase
 from protocols.cli.remote import labels_of
+from protocols.cli.shares import Inferred, infer_on_shares, require_dealer
 from protocols.client import OwnerClient
 from protocols.engine import CkksEngine
 from protocols.identity import OWNER_BUNDLE, enrol_owner, ensure_identities
@@ -39,6 +41,7 @@ from protocols.limits import Limits
 from protocols.memory_use import peak_memory
 from protocols.service import Service
 from secureimg.ckks import OwnerKeys
+from secureimg.errors import SecureImgError
 
 __all__ = ["enrol", "infer", "serve", "watch_stdin"]
 
@@ -131,8 +134,13 @@ def enrol(
 
 def infer(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Image files, or one .npy (N, C, H, W).")],
-    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server listens.")],
     tls: Annotated[Path, typer.Option(metavar="FILE", help="The owner's bundle, or a directory with owner.pem.")],
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="CKKS: where the server listens.")] = None,
+    parties: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="HOST:PORT HOST:PORT", help="Shares: where party 0 and party 1 listen."),
+    ] = None,
+    dealer: DealerOption = None,
     model: Annotated[str | None, typer.Option(help="Refuse any other model than this.")] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Key file to use; made if missing. Default: keys for this call.")
@@ -142,9 +150,16 @@ def infer(
     result: Annotated[Path | None, typer.Option("--out", metavar="FILE.npy", help="Save the outputs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Have encrypted INPUTs evaluated by a server, and decrypt the answers."""
+    """Have INPUTs evaluated unseen: encrypted by a server (--server), or on shares by two parties (--parties, --dealer)."""
     if result is not None:
         check_new(result)
+    if (server is None) == (parties is None):
+        raise SecureImgError("name either --server HOST:PORT (CKKS) or --parties HOST:PORT HOST:PORT (shares)")
+    if parties is not None:
+        done = infer_on_shares(inputs, parties, tls, require_dealer(dealer), model)
+        _tell(done, result, as_json=as_json)
+        return
+    assert server is not None
     host, number = parse_address(server, "--server")
     secret = read_passphrase(passphrase, passphrase_file, confirm=key is not None and not key.exists())
     with OwnerClient(host, number, tls, model=model) as client:
@@ -159,15 +174,21 @@ def infer(
         values = client.infer(given.values)
         outputs, labels = finish(values, client.program), labels_of(values)
         traffic = {"evaluation_keys": sent, "sent": client.bytes_sent, "received": client.bytes_received}
+    done = Inferred(given.names, outputs, labels, client.program.labels, traffic)
+    _tell(done, result, as_json=as_json)
+
+
+def _tell(done: Inferred, result: Path | None, *, as_json: bool) -> None:
     if result is not None:
-        save_array(result, outputs)
-    names = client.program.labels
+        save_array(result, done.outputs)
     if as_json:
-        write_json({"outputs": [row.ravel().tolist() for row in outputs], "labels": labels, "bytes": traffic})
+        outputs = [row.ravel().tolist() for row in done.outputs]
+        write_json({"outputs": outputs, "labels": done.labels, "bytes": done.traffic})
         return
-    for title, label in zip(given.names, labels, strict=True):
+    names = done.label_names
+    for title, label in zip(done.names, done.labels, strict=True):
         out.print(f"{title}: {names[label] if names is not None and label < len(names) else label}", soft_wrap=True)
-    out.print(f"sent {amount(traffic['sent'])}, received {amount(traffic['received'])}")
+    out.print(f"sent {amount(done.traffic['sent'])}, received {amount(done.traffic['received'])}")
 
 
 def _stop_when(event: threading.Event, service: Service) -> None:

@@ -15,17 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.cli.console import Steps
-from protocols.cli.options import DealerKind, LoadedModel, ModelOptions, ShareOptions
+from protocols.cli.inputs import load_inputs
+from protocols.cli.options import DealerKind, LoadedModel, ModelOptions, ShareOptions, parse_address
 from protocols.cli.remote import apply_tail, labels_of
 from protocols.cli.server_process import start_process
-from protocols.identity import create_party_identities
+from protocols.identity import OWNER_BUNDLE, create_party_identities
 from protocols.memory_use import peak_memory, peak_of
 from protocols.sharing import Answer, Offline, SharesClient
 from secureimg.errors import CompileError
 from secureimg.graph import run_plain
 from secureimg.sharing import PublicProgram, warm_up
 
-__all__ = ["TRUST", "ShareProcesses", "ShareRun", "plain_answer", "require_dealer", "run_on_shares"]
+__all__ = [
+    "TRUST",
+    "Inferred",
+    "ShareProcesses",
+    "ShareRun",
+    "infer_on_shares",
+    "plain_answer",
+    "require_dealer",
+    "run_on_shares",
+]
 
 TRUST = {
     DealerKind.CLIENT_AIDED: (
@@ -173,8 +183,7 @@ def run_on_shares(
             peaks["dealer"] = peak_of(processes.pids["dealer"])
         public = client.program
     revealed = np.concatenate([answer.values for answer in answers])
-    outputs = apply_tail(revealed, public.tail) if public.reveal == "scores" else revealed
-    labels = labels_of(revealed) if public.reveal == "scores" else [int(row[0]) for row in revealed]
+    outputs, labels = finish_revealed(public, revealed)
     dealt = sum(item.dealt for item in prepared)
     return ShareRun(
         program=public, values=revealed, outputs=outputs, labels=labels,
@@ -219,6 +228,40 @@ def _run(
         online.seconds = sum(answer.seconds for answer in answers)
         online.bytes = sum(sum(answer.sent) for answer in answers)
     return prepared, answers
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """Answers from other machines, and what they took."""
+
+    names: tuple[str, ...]
+    outputs: NDArray[np.float64]
+    labels: list[int]
+    label_names: tuple[str, ...] | None
+    traffic: dict[str, int]
+
+
+def infer_on_shares(
+    inputs: list[Path], parties: tuple[str, str], identity: Path, dealer: DealerKind, model: str | None
+) -> Inferred:
+    """Have images evaluated by two parties on machines of their own."""
+    addresses = [parse_address(text, "--parties") for text in parties]
+    bundle = identity / OWNER_BUNDLE if identity.is_dir() else identity
+    with SharesClient(addresses[0], addresses[1], bundle, dealing=dealer.value, model=model) as client:
+        public = client.program
+        given = load_inputs(inputs, public.input_shape, client.preparation)
+        offline = client.prepare(len(given.values))
+        answer = client.run(given.values)
+    outputs, labels = finish_revealed(public, answer.values)
+    traffic = {"correlations": offline.dealt, "sent": answer.up, "received": answer.down}
+    return Inferred(given.names, outputs, labels, public.labels, traffic)
+
+
+def finish_revealed(public: PublicProgram, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
+    """What the owner makes of revealed values: outputs after its own ops, and labels."""
+    if public.reveal == "scores":
+        return apply_tail(values, public.tail), labels_of(values)
+    return values, [int(row[0]) for row in values]
 
 
 def plain_answer(model: LoadedModel, public: PublicProgram, values: NDArray[np.float64]) -> NDArray[np.float64]:

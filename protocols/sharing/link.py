@@ -28,7 +28,7 @@ __all__ = ["Link"]
 _HEADER: Final = struct.Struct(">4sIQ")
 _MAGIC: Final = b"SIMR"
 _INLINE: Final = 1 << 15
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 18
 
 Bytes = NDArray[np.uint8]
 
@@ -68,7 +68,7 @@ class Link:
             self._raise_failure()
             idle = not self._pending
         if idle and len(view) <= _INLINE:
-            self._write(memoryview(header + bytes(view)))
+            self._write(memoryview(header + bytes(view)), self._deadline(len(view)))
             return
         if self._sender is None:
             self._sender = threading.Thread(target=self._drain, name="link", daemon=True)
@@ -88,7 +88,7 @@ class Link:
         """See `Channel.receive`."""
         view = message.data.cast("B")
         header = bytearray(_HEADER.size)
-        deadline = time.monotonic() + 2 * self._patience + len(view) / SLOWEST
+        deadline = self._deadline(len(view))
         self._read(memoryview(header), deadline)
         magic, number, length = _HEADER.unpack(header)
         expected = self._numbers[1]
@@ -112,11 +112,16 @@ class Link:
             self._change.notify_all()
         self._queue.put(None)
         for sock in (self._out, self._in):
+            # not sock.shutdown: that drops the TLS state first, and a thread that sends meanwhile would send in the clear
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
         if self._sender is not None and self._sender is not threading.current_thread():
-            self._sender.join(1.0)
+            self._sender.join(1.0)  # before the descriptor is free for another connection
+        for sock in (self._out, self._in):
+            sock.close()
+
+    def _deadline(self, size: int) -> float:
+        return time.monotonic() + 2 * self._patience + size / SLOWEST
 
     def _read(self, view: memoryview, deadline: float) -> None:
         place = 0
@@ -135,13 +140,16 @@ class Link:
         except OSError as error:
             raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
 
-    def _write(self, view: memoryview) -> None:
+    def _write(self, view: memoryview, deadline: float) -> None:
         try:
             while len(view):
-                view = view[self._out.send(view) :]
+                # in pieces: a TLS socket's timeout is for all that it is given, however much that is
+                view = view[self._out.send(view[:_PIECE]) :]
+                if time.monotonic() > deadline:
+                    raise TimeoutError
         except TimeoutError:
             raise RemoteProtocolError(
-                f"the other party took no data for {self._patience:g} s: the session ends"
+                f"the other party took no data, or too slowly, for {self._patience:g} s: the session ends"
             ) from None
         except OSError as error:
             raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
@@ -150,8 +158,9 @@ class Link:
         while (item := self._queue.get()) is not None:
             try:
                 if self._failure is None:
-                    self._write(memoryview(item[0]))
-                    self._write(item[1])
+                    deadline = self._deadline(len(item[1]))
+                    self._write(memoryview(item[0]), deadline)
+                    self._write(item[1], deadline)
             except RemoteProtocolError as error:
                 with self._change:
                     self._failure = self._failure or error

@@ -133,7 +133,8 @@ class Listener:
             left = dict(self._open)
         for connection in left.values():
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                # not the method of a TLS socket: it drops TLS first, and the guest's thread would go on in the clear
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
         deadline = time.monotonic() + _DRAIN
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))

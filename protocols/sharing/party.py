@@ -74,6 +74,8 @@ class PartyLimits:
         Seconds that the other party, or a message under way, may be silent.
     idle : float
         Seconds between an owner's requests.
+    dealer : float
+        Seconds that the dealer process may be silent: it may be at work for another session.
     caps : Caps
         Largest bodies.
     """
@@ -81,6 +83,7 @@ class PartyLimits:
     connections: int = 64
     patience: float = 30.0
     idle: float = 600.0
+    dealer: float = 60.0
     caps: Caps = field(default_factory=Caps)
 
 
@@ -299,7 +302,7 @@ class PartyServer:
         """A connection to the dealer process for a program and weight mask."""
         assert self._dealer is not None
         body = self._weight_seed("dealer", "") + public.to_bytes() if self.number else b""
-        return Supply(self._dealer, self.identity, self.number, epoch, body, max(60.0, self.limits.patience))
+        return Supply(self._dealer, self.identity, self.number, epoch, body, self.limits.dealer)
 
     def _taken(self) -> None:
         """A correlation of the stock was used."""

@@ -23,7 +23,6 @@ from secureimg.sharing.widths import assign_widths
 __all__ = ["compile_graph"]
 
 FRACTION_BITS: Final = 16
-_WINDOW_SLACK: Final = 11
 _LARGEST_WEIGHT_BITS: Final = 26
 
 
@@ -95,7 +94,8 @@ def compile_graph(
 
 
 class _Builder:
-    window_slack = _WINDOW_SLACK
+    window_slack: Final = 11
+    """Signs may be wrong for values this many bits below the usual ones."""
 
     def __init__(self, graph: Graph, bounds: dict[str, Bound], fraction: int, weights: Weights) -> None:
         self.graph, self.bounds, self.fraction, self.hidden = graph, bounds, fraction, weights == "party 1"
@@ -159,7 +159,7 @@ class _Builder:
         """Bits of a digit such that signs are wrong only for values that are small among the usual ones."""
         register = self.register(value)
         usual = value.bound.usual / register.factor * 2.0 ** (register.scale - drop)
-        allowed = max(0, math.floor(math.log2(max(usual, 1.0))) - _WINDOW_SLACK)
+        allowed = max(0, math.floor(math.log2(max(usual, 1.0))) - self.window_slack)
         return next((digit for digit in (3, 4, 5) if sign - 4 * digit <= allowed), 6)
 
     # ------------------------------------------------------------------------------------------------- building steps
@@ -386,8 +386,9 @@ class _Builder:
     @lower.register
     def _(self, op: ops.Polynomial, node: Node, value: _Value) -> _Value:
         """Horner: a product and a truncation for each degree."""
+        value = self.truncated(value)
         *lower, leading = op.coefficients[: op.degree + 1]
-        largest = value.bound.most
+        largest = max(value.bound.most, 1.0)  # on the way coefficients stand at lower powers than in the end
         most = sum(abs(c) * largest**power for power, c in enumerate(op.coefficients))
         bound = Bound(most, max(self.bounds[node.name].usual, 2.0**-12))
         total = self.combine([(value, leading)], bound, lower.pop())

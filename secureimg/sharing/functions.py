@@ -143,8 +143,8 @@ def _resolved(builder: _Builder, value: _Value, low: float, high: float, fewest:
             f"the limit is {finest * 2.0**fewest:.4g}: use more fraction_bits, or scale the values up"
         )
     shift = math.floor(math.log2(low / old.factor)) - _PLACES + builder.fraction
-    if (shift < 0 and old.scale > builder.fraction) or shift > _MOST_PLACES - _PLACES:
-        value = _relabelled(builder, value, shift)
+    if old.scale > builder.fraction or shift > _MOST_PLACES - _PLACES:
+        value = _relabelled(builder, value, shift)  # also: truncated for itself, as others may read larger values
     return value
 
 

@@ -146,3 +146,15 @@ def test_a_scale_that_gives_a_value_a_new_axis(rng):
     program = sharing.compile(graph, input_range=(-1, 1), samples=x)
     for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
         assert np.abs(got - run_plain(graph, x)).max() <= 2.0**-10
+
+
+@pytest.mark.parametrize("op", [Pad(((1, 1), (0, 0)), 0.75), Polynomial((0.0, 0.0, 0.5, 0.5))])
+def test_what_is_larger_on_the_way_than_its_input_and_output(rng, op):
+    """A fill next to small values; coefficients, which meet the powers of a small value only later."""
+    builder = GraphBuilder("small", (3, 6))
+    graph = builder.build(builder.relu(builder.apply(op, builder.relu(builder.input))))
+    x = rng.uniform(-(2.0**-8), 2.0**-8, (3, 3, 6))
+    for bounds in ("measured", "proved"):
+        program = sharing.compile(graph, input_range=(-(2.0**-8), 2.0**-8), samples=x, bounds=bounds)
+        for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+            assert np.abs(got - run_plain(graph, x)).max() <= 2.0**-13
