@@ -113,6 +113,8 @@ class Listener:
             except TimeoutError:
                 continue
             except OSError as error:
+                if self._stop.is_set():
+                    return
                 _log.warning("cannot accept a connection: %s", error.strerror)
                 time.sleep(0.2)
                 continue

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,9 @@ from secureimg.sharing.streams import SEED_BYTES
 __all__ = ["Answer", "Offline", "SharesClient"]
 
 Address = tuple[str, int]
+
+_TURN: Final = 0.25
+_GRACE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,9 @@ class SharesClient:
         else:
             seeds = sharing.fresh_seed(), sharing.fresh_seed()
             size = SEED_BYTES + sharing.cost_of(self.program, images).offline_bytes
-            with self._blaming():
+            with self._telling(0):
                 self._talks[0].say(message, seeds[0])
+            with self._telling(1):
                 self._talks[1].say_pieces(message, size, dealt_pieces(self._dealer, images, seeds))
             heard = self._hear(Prepared)
         self._ready = request, images
@@ -241,30 +245,48 @@ class SharesClient:
             talk.wire.close()
 
     def _ask(self, questions: list[tuple[Any, Any]], kind: type[Any]) -> list[Received]:
-        with self._blaming():
-            for talk, (message, body) in zip(self._talks, questions, strict=True):
-                talk.say(message, body)
+        for number, (message, body) in enumerate(questions):
+            with self._telling(number):
+                self._talks[number].say(message, body)
         return self._hear(kind)
 
     def _hear(self, kind: type[Any]) -> list[Received]:
-        heard = []
-        refusals: list[tuple[int, Exception]] = []
-        for number, talk in enumerate(self._talks):
-            try:
-                with self._blaming(number):
-                    item = talk.hear()
-                    if not isinstance(item.message, kind):
-                        raise RemoteProtocolError(f"expected {kind.__name__}, got {type(item.message).__name__}")
-                heard.append(item)
-            except (RefusedError, RemoteProtocolError) as error:
-                refusals.append((number, error))
-        if refusals:
-            raise refusals[0][1]
-        return heard
+        """Hear both parties. When one fails, the other one is waited for only a moment, for it may know why."""
+        heard: dict[int, Received] = {}
+        failures: dict[int, Exception] = {}
+        deadline = time.monotonic() + self._timeout
+        while len(heard) + len(failures) < len(self._talks):
+            for number in {0, 1} - heard.keys() - failures.keys():
+                left = deadline - time.monotonic()
+                if left <= 0 and failures:
+                    raise failures[min(failures)]
+                try:
+                    with self._blaming(number):
+                        try:
+                            item = self._talks[number].hear(max(0.001, min(left, _TURN if not heard else left)))
+                        except TimeoutError:
+                            if left <= 0:
+                                raise
+                            continue
+                        if not isinstance(item.message, kind):
+                            raise RemoteProtocolError(f"expected {kind.__name__}, got {type(item.message).__name__}")
+                    heard[number] = item
+                except (RefusedError, RemoteProtocolError) as error:
+                    failures[number] = error
+                    deadline = min(deadline, time.monotonic() + _GRACE)
+        if failures:
+            raise failures[min(failures)]
+        return [heard[number] for number in sorted(heard)]
 
     @contextlib.contextmanager
-    def _blaming(self, number: int | None = None) -> Any:
-        who = "a party" if number is None else f"party {number}"
+    def _telling(self, number: int) -> Any:
+        """A party that hung up takes no more, but what it said before is still to be heard."""
+        with self._blaming(number), contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+            yield
+
+    @contextlib.contextmanager
+    def _blaming(self, number: int) -> Any:
+        who = f"party {number}"
         try:
             yield
         except TimeoutError:

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -241,9 +242,9 @@ class PartyServer:
                 seed, corrections = body[:SEED_BYTES].tobytes(), body[SEED_BYTES:]
                 dealt = body.size
             else:
-                token = agree(self._stock, session.link, self.number, session.public, message.images, session.epoch)
-                if token is not None and self._stock is not None:
-                    seed, corrections = self._stock.take(token)
+                taken = agree(self._stock, session.link, self.number, session.public, message.images, session.epoch)
+                if taken is not None:
+                    seed, corrections = taken
                     self._taken()
                 else:
                     seed, corrections = self._supply(session).fetch(message.correlation, message.images, size)
@@ -388,7 +389,9 @@ class PartyZeroServer(PartyServer):
         """Open a link to party 1; get program and masked weights, if they are not here yet."""
         context = bundle_context(self.identity, ssl.PROTOCOL_TLS_CLIENT)
         with self._lock:
-            known, epochs = list(self._programs), tuple(self._runners)
+            # a session keeps what it says it knows: another one may push it out of the cache meanwhile
+            programs, runners = OrderedDict(self._programs), OrderedDict(self._runners)
+        known, epochs = list(programs), tuple(runners)
         talks = []
         with contextlib.ExitStack() as opened:
             for stream in ("to party 1", "to party 0"):
@@ -403,16 +406,17 @@ class PartyZeroServer(PartyServer):
                 talks.append((talk, sock))
             answers = [talk.hear() for talk, _ in talks]
             joined: Joined = answers[1].message
-            public = self._learn(joined, answers[1].body or b"")
+            public = self._learn(joined, answers[1].body or b"", programs)
             link = Link(talks[0][1], talks[1][1], self.limits.patience)
             opened.callback(link.close)
-            runner, size = self._arm(joined, public, link)
+            runner, size = self._arm(joined, public, link, runners)
             opened.pop_all()
         return _Session(token, owner, dealing, link, runner, public, joined.epoch, weights=size)
 
-    def _learn(self, joined: Joined, body: bytes) -> sharing.PublicProgram:
-        with self._lock:
-            public = self._programs.get(joined.program)
+    def _learn(
+        self, joined: Joined, body: bytes, programs: Mapping[str, sharing.PublicProgram]
+    ) -> sharing.PublicProgram:
+        public = programs.get(joined.program)
         if public is None:
             try:
                 public = sharing.PublicProgram.from_bytes(body)
@@ -430,11 +434,12 @@ class PartyZeroServer(PartyServer):
                 self._programs.popitem(last=False)
         return public
 
-    def _arm(self, joined: Joined, public: sharing.PublicProgram, link: Link) -> tuple[sharing.PartyZero, int]:
+    def _arm(
+        self, joined: Joined, public: sharing.PublicProgram, link: Link, runners: Mapping[str, sharing.PartyZero]
+    ) -> tuple[sharing.PartyZero, int]:
         """The runner for a weight mask: kept from an earlier session, or loaded through the link."""
         if not joined.weights:
-            with self._lock:
-                runner = self._runners.get(joined.epoch)
+            runner = runners.get(joined.epoch)
             if runner is None:
                 raise RemoteProtocolError("party 1 thinks that masked weights are here that are not")
             return runner, 0

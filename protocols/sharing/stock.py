@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from protocols.identity import write_private
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
-from secureimg.errors import KeyMaterialError, RemoteProtocolError, SecureImgError
+from secureimg.errors import BlobError, BudgetError, KeyMaterialError, RemoteProtocolError, SecureImgError
 from secureimg.sharing import Correlation, CorrelationStore, PublicProgram, cost_of, fresh_seed
 from secureimg.sharing.streams import SEED_BYTES
 
@@ -48,6 +48,7 @@ class Stock:
         except OSError as error:
             raise KeyMaterialError(f"{directory} cannot be made: {error.strerror}: name another directory") from None
         self._directory, self._party = directory, party
+        self._lock = threading.Lock()
         self.store = CorrelationStore(directory / "correlations")
 
     def close(self) -> None:
@@ -57,8 +58,11 @@ class Stock:
     def weight_seed(self) -> bytes:
         """Party 1's weight seed for the dealer process: the same as long as the stock lives."""
         path = self._directory / "weights.seed"
-        if not path.exists():
-            write_private(path, fresh_seed())
+        with self._lock:  # both connections of a link ask at once
+            if not path.exists():
+                part = path.with_suffix(".part")  # a crash must not leave an empty seed
+                write_private(part, fresh_seed(), overwrite=True)
+                part.replace(path)
         if path.stat().st_mode & 0o077:
             raise KeyMaterialError(f"{path} is readable by others: run chmod 600 on it")
         seed = path.read_bytes()
@@ -91,8 +95,13 @@ class Stock:
             return spent.seed, corrections
 
 
-def agree(stock: Stock | None, link: Link, party: int, public: PublicProgram, images: int, epoch: str) -> str | None:
-    """Find a correlation that both parties keep: party 0 offers, party 1 picks. None if there is none."""
+def agree(
+    stock: Stock | None, link: Link, party: int, public: PublicProgram, images: int, epoch: str
+) -> tuple[bytes, Bytes] | None:
+    """Spend a correlation that both parties keep: party 0 offers, party 1 picks. None if there is none.
+
+    Party 1 spends it before it names it, so that of two sessions that are offered the same one a single one gets it.
+    """
     mine: list[str] = []
     if stock is not None:
         mine = [item.id for item in stock.store.available(program=public.fingerprint, images=images, epoch=epoch)]
@@ -106,14 +115,22 @@ def agree(stock: Stock | None, link: Link, party: int, public: PublicProgram, im
         token = chosen.tobytes().decode("ascii", "replace")
         if token == _NONE:
             return None
-        if token not in mine[:_OFFERED]:
+        if stock is None or token not in mine[:_OFFERED]:
             raise RemoteProtocolError("party 1 picked a correlation that was not offered")
-        return token
+        return stock.take(token)
     link.receive(offered)
     names = [offered[i : i + _TOKEN].tobytes().decode("ascii", "replace") for i in range(0, offered.size, _TOKEN)]
-    token = next((name for name in names if name in mine), _NONE)
-    link.send(np.frombuffer(token.encode(), dtype=np.uint8))
-    return None if token == _NONE else token
+    for name in (name for name in names if stock is not None and name in mine):
+        assert stock is not None
+        try:
+            taken = stock.take(name)
+        except (BudgetError, BlobError) as error:  # another session was faster, or the file is damaged
+            _log.info("stock: %s", error)
+            continue
+        link.send(np.frombuffer(name.encode(), dtype=np.uint8))
+        return taken
+    link.send(np.frombuffer(_NONE.encode(), dtype=np.uint8))
+    return None
 
 
 def order(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> None:

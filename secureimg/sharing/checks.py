@@ -66,6 +66,8 @@ def check_program(program: PublicProgram) -> None:
                 _fail(step, f"reads {read} bits of a share, which has 64")
         if isinstance(step, text.Relu | text.Truncate) and step.width < step.bits:
             _fail(step, f"its result has {step.width} bits, fewer than the {step.bits} it is computed in")
+        if isinstance(step, text.MaxPool | text.Best) and registers[step.out].width > step.bits:
+            _fail(step, f"{registers[step.out].width} bits of its result are read, it has {step.bits}")
         if isinstance(step, text.Linear):
             work += step.geometry.multiplications
             weights += step.geometry.weights

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secureimg.sharing import text
-from secureimg.sharing.gates import Gate
+from secureimg.sharing.gate import Gate
 from secureimg.sharing.local import local_step
 from secureimg.sharing.ownership import check_images, decode_result
 from secureimg.sharing.products import Factor, apply_linear, small_factor

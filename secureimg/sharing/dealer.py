@@ -6,17 +6,19 @@ program's steps, so that the dealer's memory does not grow with the model or the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secureimg.sharing import text
-from secureimg.sharing.gates import CHUNK, Seat, deal_gate, dealing_seat
+from secureimg.sharing.gate_dealer import deal_gate
 from secureimg.sharing.plan import gates_of
 from secureimg.sharing.products import Factor, apply_linear, ring_factor
 from secureimg.sharing.program import PublicProgram
 from secureimg.sharing.ring import Words, byte_width, pack
+from secureimg.sharing.seat import CHUNK, Seat, dealing_seat
 from secureimg.sharing.streams import Stream
 
 __all__ = ["Dealer", "blind_mask", "weight_mask"]
@@ -51,9 +53,17 @@ class Dealer:
 
     def __init__(self, public: PublicProgram, weight_seed: bytes) -> None:
         self.public = public
-        self._seat: Seat = dealing_seat()
+        self._memory = threading.local()
         self._weight_seed = weight_seed
         self._factors: dict[int, Factor] = {}
+
+    @property
+    def _seat(self) -> Seat:
+        """Scratch memory of this thread: a dealer process deals for several sessions at once."""
+        if not hasattr(self._memory, "seat"):
+            self._memory.seat = dealing_seat()
+        seat: Seat = self._memory.seat
+        return seat
 
     def deal(self, images: int, seeds: tuple[bytes, bytes]) -> Iterator[Bytes]:
         """Yield party 1's corrections, each buffer valid until the next.

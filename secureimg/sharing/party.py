@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from secureimg.errors import LocalProtocolError
 from secureimg.sharing import text
+from secureimg.sharing.arithmetic import multiply, receive_blinded, send_blinded, truncate
 from secureimg.sharing.channel import Channel
 from secureimg.sharing.dealer import blind_mask, weight_mask
-from secureimg.sharing.gates import CHUNK, Gate, Seat, run_gate
+from secureimg.sharing.gate import Gate
+from secureimg.sharing.gate_party import run_gate
 from secureimg.sharing.local import local_step
 from secureimg.sharing.ownership import read_share, zero_share
 from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, relu_gate
 from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_factor
 from secureimg.sharing.program import Program, PublicProgram
 from secureimg.sharing.ring import Words, byte_width, pack, unpack
+from secureimg.sharing.seat import CHUNK, Seat
 from secureimg.sharing.streams import Stream
 from secureimg.sharing.tournament import find_best, pool
 
@@ -119,9 +122,9 @@ class _Party:
         if isinstance(step, text.Linear):
             return self._linear(number, step, value, prepared, corrections)
         if isinstance(step, text.Multiply):
-            return _multiply(seat, number, step, sources, seed, corrections)
+            return multiply(seat, number, step, sources, seed, corrections)
         if isinstance(step, text.Truncate):
-            return _truncate(seat, number, step, value, seed, corrections)
+            return truncate(seat, number, step, value, seed, corrections)
         if isinstance(step, text.Relu):
             out = np.empty(value.shape, dtype=np.uint64)
             whole = None
@@ -233,12 +236,8 @@ class PartyZero(_Party):
         return zero_share(bytes(share), count).reshape(images, *self.public.input_shape)
 
     def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
-        size = byte_width(step.width)
-        message = seat.outgoing(value.size * size)
         mask = blind_mask(prepared.seed, number, step, value.shape)
-        pack((value - mask).reshape(-1), size, message)
-        seat.channel.send(message)
-        seat.rounds += 1
+        send_blinded(seat, value.reshape(-1), mask.reshape(-1), step.width)
         return mask
 
     def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
@@ -293,14 +292,7 @@ class PartyOne(_Party):
         return read_share(self.public, np.frombuffer(share, dtype=np.uint8), images)
 
     def _blind(self, number: int, step: text.Blind, value: Words, prepared: Prepared, seat: Seat) -> Words:
-        size = byte_width(step.width)
-        message = seat.scratch("answer", value.size * size, np.uint8)
-        seat.channel.receive(message)
-        seat.rounds += 1
-        out = np.empty(value.shape, dtype=np.uint64)
-        unpack(message, size, out.reshape(-1))
-        out += value
-        return out
+        return receive_blinded(seat, value.reshape(-1), step.width).reshape(value.shape)
 
     def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
         out = apply_linear(step.geometry, self._factors[number], value, step.width)
@@ -325,73 +317,3 @@ def _public_factors(program: Program | None) -> dict[int, Factor]:
         for number, step in enumerate(program.public.steps)
         if isinstance(step, text.Linear) and not step.hidden
     }
-
-
-def _multiply(
-    seat: Seat, number: int, step: text.Multiply, sources: list[Words], seed: bytes, corrections: Bytes
-) -> Words:
-    """Beaver: open x - a and y - b; ``xy = ef + e b + a f + ab``."""
-    size, square = byte_width(step.width), step.left == step.right
-    x, y = sources[0].reshape(-1), sources[-1].reshape(-1)
-    count = x.size
-    masks = [Stream(seed, "multiply", number, name).words(count) for name in (("a",) if square else ("a", "b"))]
-    message = seat.outgoing(len(masks) * count * size)
-    opened = []
-    for place, (value, mask) in enumerate(zip((x, y), masks, strict=False)):
-        opened.append(value - mask)
-        pack(opened[-1], size, message[place * count * size : (place + 1) * count * size])
-    answer = seat.exchange(message, "answer")
-    for place, value in enumerate(opened):
-        theirs = np.empty(count, dtype=np.uint64)
-        unpack(answer[place * count * size : (place + 1) * count * size], size, theirs)
-        value += theirs
-    e, f = opened[0], opened[-1]
-    if corrections.size:
-        out = np.empty(count, dtype=np.uint64)
-        for start in range(0, count, CHUNK):
-            part = out[start : start + CHUNK]
-            unpack(corrections[start * size : (start + part.size) * size], size, part)
-    else:
-        out = Stream(seed, "multiply", number, "c").words(count)
-    out += e * masks[-1]
-    out += masks[0] * f
-    if seat.party == 0:
-        out += e * f
-    return out.reshape(sources[0].shape)
-
-
-def _truncate(seat: Seat, number: int, step: text.Truncate, value: Words, seed: bytes, corrections: Bytes) -> Words:
-    """Open ``(x >> drop) + offset + r``; then x is c - r, and one wrap around that the top bits of both tell."""
-    bits, size, top = step.bits, byte_width(step.bits), byte_width(step.width - step.bits)
-    extend, party = step.width > bits, seat.party
-    keep, offset = np.uint64((1 << bits) - 1), np.uint64(1 << (bits - 2))
-    flat = value.reshape(-1)
-    masks = Stream(seed, "truncate", number, "masks").words(flat.size)
-    own = flat >> np.uint64(step.drop)
-    own += masks
-    if party == 0:
-        own += offset + np.uint64(1 if step.drop else 0)
-    own &= keep
-    message = seat.outgoing(flat.size * size)
-    pack(own, size, message)
-    answer = seat.exchange(message, "answer")
-    opened = np.empty(flat.size, dtype=np.uint64)
-    unpack(answer, size, opened)
-    opened += own
-    opened &= keep
-    if party == 1:
-        masks &= keep
-    tops = np.zeros(flat.size, dtype=np.uint64)
-    if extend and party == 0:
-        Stream(seed, "truncate", number, "tops").fill(tops)
-    elif extend:
-        upper = np.empty(CHUNK, dtype=np.uint64)
-        for start in range(0, flat.size, CHUNK):
-            count = min(CHUNK, flat.size - start)
-            base = 2 * start * top
-            unpack(corrections[base : base + count * top], top, upper[:count])
-            masks[start : start + count] += upper[:count] << np.uint64(bits)
-            unpack(corrections[base + count * top : base + 2 * count * top], top, tops[start : start + count])
-    out = (opened - offset if party == 0 else np.zeros(flat.size, dtype=np.uint64)) - masks
-    out -= ((opened >> np.uint64(bits - 1)) << np.uint64(bits)) * tops
-    return np.asarray(out, dtype=np.uint64).reshape(value.shape)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from secureimg.sharing import text
-from secureimg.sharing.gates import Gate
+from secureimg.sharing.gate import Gate
 from secureimg.sharing.program import PublicProgram
 from secureimg.sharing.ring import byte_width
 from secureimg.sharing.tournament import best_gates, pool_gates

@@ -11,11 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from secureimg.graph import GraphBuilder
 from secureimg.sharing.compiler import compile_graph
 from secureimg.sharing.dealer import Dealer
-from secureimg.sharing.gates import DIGIT_BITS, Gate, Seat, deal_gate, dealing_seat, run_gate
+from secureimg.sharing.gate import DIGIT_BITS, Gate
+from secureimg.sharing.gate_dealer import deal_gate
+from secureimg.sharing.gate_party import run_gate
 from secureimg.sharing.ownership import join_result, share_images
 from secureimg.sharing.party import PartyOne, PartyZero, Result
 from secureimg.sharing.plan import cost_of
 from secureimg.sharing.program import Program
+from secureimg.sharing.seat import Seat, dealing_seat
 from secureimg.sharing.streams import fresh_seed
 
 __all__ = ["MemoryChannel", "run_together", "warm_up"]

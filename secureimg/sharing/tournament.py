@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureimg.sharing import text
-from secureimg.sharing.gates import Gate
+from secureimg.sharing.gate import Gate
 from secureimg.sharing.ring import Words
 
 __all__ = ["Compare", "best_gates", "find_best", "pool", "pool_gates"]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from secureimg import sharing
 from secureimg.errors import CompileError
-from secureimg.graph import Graph, GraphBuilder, run_plain
+from secureimg.graph import Graph, GraphBuilder, Sigmoid, Slice, Tanh, run_plain
 from secureimg.sharing.curves import curve_within, fit_curve, sigmoid_curve, tanh_curve
+
+from .two_party import run_two_party
 
 RELATIVE = 2.0**-9
 UNIT = 2.0**-16
@@ -42,7 +44,7 @@ def compiled(graph: Graph, x: np.ndarray, **options) -> sharing.Program:
 def test_relative_error_of_inverses_and_roots(kind, low, high):
     graph, x = one(kind, low, high), over(low, high)
     program, wanted = compiled(graph, x), run_plain(graph, x)
-    for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+    for got in (run_two_party(program, x), sharing.run_clear(program, x)):
         assert np.abs(got / wanted - 1).max() <= RELATIVE
 
 
@@ -53,7 +55,7 @@ def test_relative_error_over_any_range(kind, low, octaves, bits):
     graph, x = one(kind, low, high, size=500), over(low, high, 500, bits)
     program, wanted = compiled(graph, x, fraction_bits=bits), run_plain(graph, x)
     assert np.abs(sharing.run_clear(program, x) / wanted - 1).max() <= RELATIVE
-    assert np.abs(sharing.run_together(program, x) / wanted - 1).max() <= RELATIVE
+    assert np.abs(run_two_party(program, x) / wanted - 1).max() <= RELATIVE
 
 
 @pytest.mark.parametrize(("kind", "low", "high", "rounds", "comparisons"), [
@@ -81,7 +83,7 @@ def test_a_root_down_to_zero(high):
     graph, x = one("sqrt", 0.0, high), over(0.0, high)
     edge = max(high / 2**12, 2**7 * UNIT)
     program, wanted = compiled(graph, x), run_plain(graph, x)
-    error = np.abs(sharing.run_together(program, x) - wanted)
+    error = np.abs(run_two_party(program, x) - wanted)
     assert (error <= np.where(x < edge, np.sqrt(edge) / 3, RELATIVE * wanted)).all()
 
 
@@ -90,20 +92,18 @@ def test_error_of_the_exponential(low, high):
     graph = one("exp", low, high)
     x = np.rint(np.linspace(low, high, 2000) / UNIT)[None] * UNIT
     program, wanted = compiled(graph, x), run_plain(graph, x)
-    for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+    for got in (run_two_party(program, x), sharing.run_clear(program, x)):
         assert np.abs(got - wanted).max() <= 1e-3 * np.exp(high)
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("bounds", ["measured", "proved"])
 def test_error_of_sigmoid_and_tanh_everywhere(kind, bounds):
-    from secureimg.graph import Sigmoid, Tanh
-
     builder = GraphBuilder("one", (4000,))
     graph = builder.build(builder.apply({"sigmoid": Sigmoid(), "tanh": Tanh()}[kind], builder.input))
     x = np.concatenate([np.linspace(-9, 9, 3000), np.linspace(-60, 60, 1000)])[None]
     program = compiled(graph, x, bounds=bounds)
-    for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+    for got in (run_two_party(program, x), sharing.run_clear(program, x)):
         assert np.abs(got - run_plain(graph, x)).max() <= 1e-3
 
 
@@ -111,7 +111,7 @@ def test_an_absolute_value_is_exact_but_for_signs_below_the_threshold(rng):
     graph, x = one("abs"), np.rint(rng.uniform(-3, 3, (1, 2000)) / UNIT) * UNIT
     program = compiled(graph, x)
     threshold = max(layer.threshold for layer in sharing.cost_of(program.public).layers)
-    error = np.abs(sharing.run_together(program, x) - np.abs(x))
+    error = np.abs(run_two_party(program, x) - np.abs(x))
     assert threshold <= 3 * 2**-11
     assert (error[np.abs(x) >= threshold] == 0).all()
     assert error.max() <= 2 * threshold
@@ -131,13 +131,11 @@ def test_error_of_a_quotient(low, octaves, size, seed):
     top_values = np.rint(size * generator.uniform(-1, 1, (1, 400)) / UNIT) * UNIT
     x = np.stack([top_values, over(low, high, 400)], axis=1)
     program, wanted = compiled(graph, x), run_plain(graph, x)
-    for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+    for got in (run_two_party(program, x), sharing.run_clear(program, x)):
         assert (np.abs(got - wanted) <= RELATIVE * np.abs(wanted) + UNIT * (2 / low + 1)).all()
 
 
 def slice_of(row: int):
-    from secureimg.graph import Slice
-
     return Slice((row, 0), (1, 400), (1, 1))
 
 
@@ -150,7 +148,7 @@ def test_ranges_come_from_the_bounds_if_none_is_stated(rng, bounds):
         program = sharing.compile(graph, input_range=(1.0, 8.0), samples=x, bounds=bounds)
         # an exponential's error is a share of the largest one there is room for
         allowed = RELATIVE * wanted + 2 * UNIT if kind != "exp" else 1e-3 * 8 * np.exp(8.0)
-        assert (np.abs(sharing.run_together(program, x) - wanted) <= allowed).all()
+        assert (np.abs(run_two_party(program, x) - wanted) <= allowed).all()
 
 
 def test_between_other_layers(rng):
@@ -177,7 +175,7 @@ def test_between_other_layers(rng):
         wanted = run_plain(graph, x)
         clear = sharing.run_clear(program, x)
         assert np.abs(clear - wanted).max() <= 0.01 * np.abs(wanted).max()
-        assert np.abs(sharing.run_together(program, x) - clear).max() <= 2e-3 * np.abs(wanted).max()
+        assert np.abs(run_two_party(program, x) - clear).max() <= 2e-3 * np.abs(wanted).max()
 
 
 def test_a_divisor_that_can_be_zero_is_refused(rng):

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secureimg.errors import CompileError
-from secureimg.sharing.gates import CHUNK, DIGIT_BITS, Gate
+from secureimg.sharing.gate import DIGIT_BITS, Gate
 from secureimg.sharing.ring import signed
+from secureimg.sharing.seat import CHUNK
 
 from .two_party import Seeds, play_gate
 

@@ -36,6 +36,8 @@ from secureimg.graph import (
     simplify,
 )
 
+from .two_party import run_two_party
+
 UNIT = 2.0**-14
 """What rounding adds to a value of size 1: some last places of 2^-16."""
 
@@ -134,7 +136,7 @@ def test_chains_of_pointwise_layers(bounds, data, seed):
     allowed = Errors(graph, program, values).allowed()
     wanted = run_plain(graph, x)
     assert np.abs(sharing.run_clear(program, x) - wanted).max() <= allowed
-    assert np.abs(sharing.run_together(program, x) - wanted).max() <= allowed
+    assert np.abs(run_two_party(program, x) - wanted).max() <= allowed
 
 
 def test_a_scale_that_gives_a_value_a_new_axis(rng):
@@ -144,7 +146,7 @@ def test_a_scale_that_gives_a_value_a_new_axis(rng):
     )
     x = rng.uniform(-1, 1, (2, 3))
     program = sharing.compile(graph, input_range=(-1, 1), samples=x)
-    for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+    for got in (run_two_party(program, x), sharing.run_clear(program, x)):
         assert np.abs(got - run_plain(graph, x)).max() <= 2.0**-10
 
 
@@ -156,5 +158,5 @@ def test_what_is_larger_on_the_way_than_its_input_and_output(rng, op):
     x = rng.uniform(-(2.0**-8), 2.0**-8, (3, 3, 6))
     for bounds in ("measured", "proved"):
         program = sharing.compile(graph, input_range=(-(2.0**-8), 2.0**-8), samples=x, bounds=bounds)
-        for got in (sharing.run_together(program, x), sharing.run_clear(program, x)):
+        for got in (run_two_party(program, x), sharing.run_clear(program, x)):
             assert np.abs(got - run_plain(graph, x)).max() <= 2.0**-13

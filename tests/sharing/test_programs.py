@@ -24,6 +24,7 @@ from secureimg.graph import (
     Op,
     Slice,
     load_onnx,
+    run_op,
     run_plain,
 )
 from secureimg.graph.ops import Clip, Sigmoid, Tanh
@@ -348,8 +349,6 @@ class Odd(Op):
 
 def test_an_op_without_protocol_is_named() -> None:
     """Layer and op, before anything is made."""
-    from secureimg.graph.plain import run_op
-
     run_op.register(Odd, lambda op, *values: values[0])
     builder = GraphBuilder("odd", (4,))
     graph = builder.build(builder.apply(Odd(), builder.input, name="strange"))
@@ -430,8 +429,7 @@ def test_a_correlation_is_good_for_one_run(rng: np.random.Generator) -> None:
         (zero, zero.prepare(1, seeds.zero), owner),
         (one, one.prepare(1, seeds.one, corrections), share),
     ):
-        assert str(ready).count("…") == 0
-        assert seeds.zero.hex() not in repr(ready)
+        assert repr(ready) == "Prepared(images=1, spent=False)"
         ready.spend()
         with pytest.raises(LocalProtocolError, match="used already"):
             party.run(ready, own, None)  # type: ignore[arg-type]

@@ -24,9 +24,12 @@ from secureimg.sharing import (
     text,
 )
 from secureimg.sharing.clear import run_clear_all
-from secureimg.sharing.gates import Gate, Seat, deal_gate, dealing_seat, run_gate
+from secureimg.sharing.gate import Gate
+from secureimg.sharing.gate_dealer import deal_gate
+from secureimg.sharing.gate_party import run_gate
 from secureimg.sharing.plan import gates_of
 from secureimg.sharing.ring import signed
+from secureimg.sharing.seat import Seat, dealing_seat
 
 __all__ = [
     "Channel",
