@@ -22,12 +22,14 @@ Bytes = NDArray[np.uint8]
 
 def send_blinded(seat: Seat, values: Words, mask: Words, width: int) -> None:
     """Party 0: send shares minus their mask. Cost: half a round, ``width / 8`` bytes a value."""
-    size = byte_width(width)
+    size, keep = byte_width(width), np.uint64((1 << width) - 1)
     seat.settle()
     blind = seat.round("blind", values.size, size, receives=False)
     for start in range(0, values.size, CHUNK):
         part = seat.scratch("blinded", min(CHUNK, values.size - start))
         np.subtract(values[start : start + CHUNK], mask[start : start + CHUNK], out=part)
+        # the mask hides `width` bits: a borrow into the bits above would tell which of the two is larger
+        np.bitwise_and(part, keep, out=part)
         end = (start + part.size) * size
         pack(part, size, blind.out[start * size : end])
         blind.wrote(end)

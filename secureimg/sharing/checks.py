@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secureimg.errors import CompileError
+from secureimg.errors import CompileError, GraphError
 from secureimg.graph.ops.windows import window_count
 from secureimg.sharing import text
 from secureimg.sharing.widths import assign_widths
@@ -100,7 +100,13 @@ def _check_hidden(program: PublicProgram) -> None:
 
 
 def _check_result(program: PublicProgram) -> None:
-    """What is revealed is what the last step gives."""
+    """What is revealed is what the last step gives, and the owner's ops fit the output."""
+    scores = program.output_shape
+    try:
+        for op in program.tail:
+            scores = op.infer(scores)
+    except GraphError as error:
+        raise CompileError(f"what the owner does with the output does not fit it: {error}") from None
     shape = program.registers[program.output].shape
     if program.reveal in ("scores", "shares"):
         if program.code or shape != program.output_shape:

@@ -147,7 +147,8 @@ class _Builder:
         return max(0, self.register(value).scale - self.fraction)
 
     def bits(self, value: _Value, drop: int, spare: int) -> int:
-        bits = max(4, math.ceil(math.log2(self.units(value, drop) + 2)) + spare)
+        # the window is as blind at the ends of the ring as it is around 0: keep the largest values off both
+        bits = max(4, math.ceil(math.log2(self.units(value, drop) * (1 + 2.0 ** (1 - self.window_slack)) + 4)) + spare)
         if bits + drop > 62:
             raise CompileError(
                 f"layer {self.name!r}: values up to {value.bound.most:.4g} need a ring of {bits + drop} bits, the "

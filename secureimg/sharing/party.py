@@ -277,6 +277,7 @@ class PartyOne(_Party):
         for number, step in enumerate(self.public.steps):
             if isinstance(step, text.Linear) and step.hidden:
                 words = self._program.weights[number][0].reshape(-1) - weight_mask(weight_seed, number, step)
+                words &= np.uint64((1 << step.width) - 1)  # nothing above what the mask hides
                 data = np.empty(mask_bytes(self.public, step), dtype=np.uint8)
                 pack(words, byte_width(step.width), data)
                 yield data

@@ -12,7 +12,7 @@ from secureimg.sharing.gate import DIGIT_BITS, Gate
 from secureimg.sharing.ring import signed
 from secureimg.sharing.seat import CHUNK
 
-from .two_party import Seeds, play_gate
+from .two_party import PART, Seeds, play_gate
 
 COUNTS = (1, 63, 64, 65, CHUNK, CHUNK + 1)
 
@@ -67,12 +67,27 @@ def test_any_gate_on_values_of_every_size(gate: Gate, seed: int) -> None:
 
 @pytest.mark.parametrize("digit", DIGIT_BITS)
 @pytest.mark.parametrize("drop", [0, 11])
-@pytest.mark.parametrize(("bits", "width"), [(4, 4), (4, 64), (14, 20), (26, 26), (26, 64), (27, 40), (40, 64), (53, 53)])
+@pytest.mark.parametrize(
+    ("bits", "width"), [(4, 4), (4, 64), (14, 20), (26, 26), (26, 64), (27, 40), (40, 64), (53, 53)]
+)
 def test_the_ends_of_the_range(digit: int, drop: int, bits: int, width: int) -> None:
     """0, one unit, one fraction, and the largest values of both signs, each many times under fresh masks."""
     gate = Gate(4 * 64, drop, bits, digit, width, True)
     top, one = most(gate) << drop, 1 << drop
-    picked = [0, 1, -1, one, -one, one - 1, top, -top, top - 1, 1 - top, ((1 << gate.low) << drop), -((1 << gate.low) << drop)]
+    picked = [
+        0,
+        1,
+        -1,
+        one,
+        -one,
+        one - 1,
+        top,
+        -top,
+        top - 1,
+        1 - top,
+        ((1 << gate.low) << drop),
+        -((1 << gate.low) << drop),
+    ]
     rng = np.random.default_rng(bits)
     check_gate(gate, np.resize(np.array(picked, dtype=np.int64), gate.count), rng, Seeds.numbered(bits + digit))
 
@@ -87,6 +102,14 @@ def test_a_wide_window_is_always_exact(rng: np.random.Generator) -> None:
         assert np.array_equal(signed(found, 64), np.maximum(values, 0))
 
 
+@pytest.mark.parametrize("count", [PART, PART + CHUNK + 1])
+def test_long_gates_travel_in_parts(rng: np.random.Generator, count: int) -> None:
+    """More values than one message holds: the last part may be short."""
+    gate = Gate(count, 3, 26, 3, 40, True)
+    values = rng.integers(-(most(gate) << 3), most(gate) << 3, count)
+    check_gate(gate, values, rng, Seeds.numbered(5))
+
+
 def test_truncation_rounds_without_drift(rng: np.random.Generator) -> None:
     """Of the two roundings each comes as often as the dropped fraction says: the mean error is none."""
     gate = Gate(20_000, 8, 24, 6, 64)
@@ -96,7 +119,9 @@ def test_truncation_rounds_without_drift(rng: np.random.Generator) -> None:
     assert abs(float(np.mean(signed(found, 64) - values / 256))) < 6 * 0.5 / np.sqrt(gate.count) + 1 / 256
 
 
-@pytest.mark.parametrize(("bits", "digit", "width"), [(3, 3, 64), (63, 3, 64), (20, 2, 64), (20, 7, 64), (20, 3, 19), (20, 3, 65)])
+@pytest.mark.parametrize(
+    ("bits", "digit", "width"), [(3, 3, 64), (63, 3, 64), (20, 2, 64), (20, 7, 64), (20, 3, 19), (20, 3, 65)]
+)
 def test_impossible_gates_are_refused(bits: int, digit: int, width: int) -> None:
     """The error names all three sizes."""
     with pytest.raises(CompileError, match=f"{bits} bits, digits of {digit}, result of {width}"):

@@ -25,7 +25,9 @@ def conv_geometry(shape: tuple[int, ...], weight_shape: tuple[int, ...], **optio
     dilations = options.get("dilations", (1, 1))
     sides = [window_count(shape[1 + k], weight_shape[2 + k], strides[k], pads[k], pads[2 + k], dilations[k], False)
              for k in (0, 1)]  # fmt: skip
-    return Geometry(kind="conv", in_shape=shape, out_shape=(weight_shape[0], *sides), weight_shape=weight_shape, **options)
+    return Geometry(
+        kind="conv", in_shape=shape, out_shape=(weight_shape[0], *sides), weight_shape=weight_shape, **options
+    )
 
 
 def exact(geometry: Geometry, weights: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -85,12 +87,16 @@ def geometries(draw: st.DrawFn) -> Geometry:
     if kind == "dense":
         shape = draw(st.sampled_from([(5,), (1,), (3, 7), (2, 2, 40)]))
         outputs = draw(st.sampled_from([1, 3, 4, 17]))
-        return Geometry(kind="dense", in_shape=shape, out_shape=(*shape[:-1], outputs), weight_shape=(outputs, shape[-1]))
+        return Geometry(
+            kind="dense", in_shape=shape, out_shape=(*shape[:-1], outputs), weight_shape=(outputs, shape[-1])
+        )
     if kind == "scale":
         shape, weights = draw(st.sampled_from([
             ((3, 4, 3), (3, 1, 1)), ((3, 4, 3), ()), ((3, 4, 3), (3, 4, 3)), ((3, 4, 3), (3,)), ((5,), (3, 1)), ((), (2,)),
         ]))  # fmt: skip
-        return Geometry(kind="scale", in_shape=shape, out_shape=np.broadcast_shapes(shape, weights), weight_shape=weights)
+        return Geometry(
+            kind="scale", in_shape=shape, out_shape=np.broadcast_shapes(shape, weights), weight_shape=weights
+        )
     if kind == "sparse":
         matrix = sp.random_array((6, 12), density=draw(st.sampled_from([0.0, 0.2, 1.0])), format="csr",
                                  rng=np.random.default_rng(draw(st.integers(0, 99))))  # fmt: skip
@@ -100,7 +106,9 @@ def geometries(draw: st.DrawFn) -> Geometry:
         )  # fmt: skip
     depthwise = kind == "depthwise"
     groups = draw(st.integers(1, 4))
-    per_group, per_out = (1, draw(st.integers(1, 2))) if depthwise else (draw(side), draw(st.sampled_from([1, 3, 4, 9])))
+    per_group, per_out = (
+        (1, draw(st.integers(1, 2))) if depthwise else (draw(side), draw(st.sampled_from([1, 3, 4, 9])))
+    )
     kernel, dilations = (draw(side), draw(side)), (draw(side), draw(side))
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]

@@ -64,7 +64,10 @@ def test_byte_widths() -> None:
 
 
 @settings(max_examples=30)
-@given(pieces=st.lists(st.integers(0, 3000), max_size=12), large=st.sampled_from([0, (1 << 18) - 1, 1 << 18, (1 << 18) + 1]))
+@given(
+    pieces=st.lists(st.integers(0, 3000), max_size=12),
+    large=st.sampled_from([0, (1 << 18) - 1, 1 << 18, (1 << 18) + 1]),
+)
 def test_a_stream_is_the_same_however_it_is_drawn(pieces: list[int], large: int) -> None:
     """Equal seed and tag give equal bytes, in one draw or many, across the inner piece size."""
     pieces = [*pieces, large]
@@ -79,7 +82,15 @@ def test_a_stream_is_the_same_however_it_is_drawn(pieces: list[int], large: int)
 def test_seeds_and_tags_separate_streams() -> None:
     """One seed bit, another number, another split of the same letters: other bytes, which agree in one of 256 places."""
     flipped = bytes([SEED[0] ^ 1, *SEED[1:]])
-    tags = [(SEED, "a", 1), (SEED, "a", 2), (SEED, "a", 11), (SEED, "a1"), (SEED, "a", 1, 1), (SEED, ""), (flipped, "a", 1)]
+    tags = [
+        (SEED, "a", 1),
+        (SEED, "a", 2),
+        (SEED, "a", 11),
+        (SEED, "a1"),
+        (SEED, "a", 1, 1),
+        (SEED, ""),
+        (flipped, "a", 1),
+    ]
     drawn = [Stream(*tag).words(512).view(np.uint8) for tag in tags]
     for i, one in enumerate(drawn):
         for other in drawn[:i]:
@@ -88,7 +99,9 @@ def test_seeds_and_tags_separate_streams() -> None:
 
 def test_the_key_derivation_is_pinned() -> None:
     """Parties of different releases must draw the same bytes: BLAKE2b keyed with the seed, then AES-128-CTR from 0."""
-    assert Stream(SEED, "gate", "3.0", "masks").words(16, np.uint8).tobytes().hex() == "1e08d517a41e3020768b3bc6f4074ab7"
+    assert (
+        Stream(SEED, "gate", "3.0", "masks").words(16, np.uint8).tobytes().hex() == "1e08d517a41e3020768b3bc6f4074ab7"
+    )
     assert Stream(SEED, "input").words(16, np.uint8).tobytes().hex() == "58e118b9f4543da118e83cc52eb1feed"
     assert seed_name(SEED) == "4adac531451baf7e309bab3b4942982e"
 

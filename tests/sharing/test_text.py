@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from secureimg import sharing
 from secureimg.errors import BlobError
-from secureimg.graph import GraphBuilder, Preprocessing
+from secureimg.graph import GraphBuilder, Preprocessing, load_model
 from secureimg.sharing import PublicProgram, text
 from secureimg.sharing.checks import MAX_ELEMENTS, check_program
 from secureimg.sharing.program import MAX_PROGRAM_BYTES
@@ -25,7 +25,7 @@ MAGIC = 8
 
 
 def small_programs() -> Iterator[PublicProgram]:
-    """Two programs that have every kind of step but `Spread` and `Weigh` between them, and one that has these."""
+    """Three programs that have every kind of step between them, one for each way to reveal."""
     rng = np.random.default_rng(2)
     b = GraphBuilder("first", (2, 6, 6))
     x = b.max_pool(b.relu(b.conv(b.input, rng.normal(size=(4, 2, 3, 3)), pads=(1, 0, 1, 0))), (3, 2), pads=(1, 0, 1, 1))
@@ -36,9 +36,12 @@ def small_programs() -> Iterator[PublicProgram]:
     yield sharing.compile(graph).public
     yield sharing.compile(graph, reveal="label", weights="public").public
     b = GraphBuilder("second", (1, 4, 4))
-    x = b.sqrt(b.affine(b.flatten(b.input), 1.0, 1.0), 1.0, 2.0)
+    x = b.average_pool(b.input, (3, 3), strides=(1, 1), pads=(1, 1, 1, 1))  # at the edges of fewer values
+    x = b.sqrt(b.affine(b.flatten(x), 1.0, 1.0), 1.0, 2.0)
     gray = Preprocessing("L", (4, 4), (0.5,), (0.5,))
-    yield sharing.compile(b.build(b.argmax(x), preprocessing=gray), input_range=(0.0, 1.0), reveal="top-k", top=2).public
+    yield sharing.compile(
+        b.build(b.argmax(x), preprocessing=gray), input_range=(0.0, 1.0), reveal="top-k", top=2
+    ).public
 
 
 PROGRAMS = list(small_programs())
@@ -49,8 +52,7 @@ def decoded(data: bytes) -> PublicProgram | None:
     """A program that passes its own checks again, or None if it is refused. Anything else is the caller's failure."""
     try:
         found = PublicProgram.from_bytes(data)
-    except BlobError as error:
-        assert str(error)
+    except BlobError:
         return None
     check_program(found)
     assert PublicProgram.from_bytes(found.to_bytes()).fingerprint == found.fingerprint
@@ -64,7 +66,18 @@ def test_a_round_trip_keeps_everything(public: PublicProgram) -> None:
     again = PublicProgram.from_bytes(public.to_bytes())
     assert again.to_bytes() == public.to_bytes()
     assert again.fingerprint == public.fingerprint
-    for name in ("model", "input_shape", "labels", "preprocessing", "registers", "steps", "output", "code", "reveal", "top"):
+    for name in (
+        "model",
+        "input_shape",
+        "labels",
+        "preprocessing",
+        "registers",
+        "steps",
+        "output",
+        "code",
+        "reveal",
+        "top",
+    ):
         assert getattr(again, name) == getattr(public, name)
     assert [type(op) for op in again.tail] == [type(op) for op in public.tail]
     assert sharing.cost_of(again, 3) == sharing.cost_of(public, 3)
@@ -73,13 +86,14 @@ def test_a_round_trip_keeps_everything(public: PublicProgram) -> None:
 
 def test_fingerprints_tell_programs_apart_and_are_stable() -> None:
     """Another process compiles the same model to the same bytes; other options give others."""
-    code = "from secureimg import sharing, graph; print(sharing.compile(graph.load_model('mnist-cnn')).public.fingerprint)"
+    code = (
+        "from secureimg import sharing, graph; print(sharing.compile(graph.load_model('mnist-cnn')).public.fingerprint)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    from secureimg.graph import load_model
-
     graph = load_model("mnist-cnn")
     options: list[dict[str, Any]] = [
-        {}, {"reveal": "label"}, {"weights": "public"}, {"fraction_bits": 15}, {"bounds": "proved"}, {"input_range": (0.0, 2.0)},
+        {}, {"reveal": "label"}, {"weights": "public"}, {"fraction_bits": 15}, {"bounds": "proved"},
+        {"input_range": (0.0, 2.0)},
     ]  # fmt: skip
     found = [sharing.compile(graph, **changes).public.fingerprint for changes in options]
     assert run.stdout.strip() == found[0]
@@ -124,7 +138,12 @@ def test_flipped_bytes(which: int, changes: list[tuple[int, int]]) -> None:
 
 
 @settings(max_examples=100)
-@given(which=st.integers(0, len(PROGRAMS) - 1), cut=st.integers(0, 2**20), extra=st.binary(max_size=20), moved=st.booleans())
+@given(
+    which=st.integers(0, len(PROGRAMS) - 1),
+    cut=st.integers(0, 2**20),
+    extra=st.binary(max_size=20),
+    moved=st.booleans(),
+)
 def test_cut_and_extended_bytes(which: int, cut: int, extra: bytes, moved: bool) -> None:
     """A program ends where it ends: what is shorter or longer is refused."""
     data = PROGRAMS[which].to_bytes()
@@ -176,7 +195,8 @@ NUMBERS = st.one_of(
 )
 VALUES = st.one_of(
     NUMBERS, st.lists(NUMBERS, max_size=5), st.none(), st.booleans(), st.text(max_size=3), st.binary(max_size=9),
-    st.sampled_from(["conv", "dense", "scale", "sparse", "reshape", "transpose", "slice", "pad", "shares", "public", "x" * 500]),
+    st.sampled_from(["conv", "dense", "scale", "sparse", "reshape", "transpose", "slice", "pad", "shares", "public"]),
+    st.just("x" * 500),
     st.lists(st.lists(NUMBERS, max_size=3), max_size=4),
 )  # fmt: skip
 
@@ -276,6 +296,7 @@ def test_what_is_revealed_must_be_what_the_last_step_gives() -> None:
     refused(1, lambda tree: tree.update(code=10**9), "last step")
     refused(2, lambda tree: tree.update(top=3), "top 3")
     refused(0, lambda tree: tree.update(output_shape=[4]), "result has shape")
+    refused(0, lambda tree: tree["tail"][0].update(axis=3), "what the owner does")
 
 
 def test_an_image_preparation_that_is_none_is_refused() -> None:

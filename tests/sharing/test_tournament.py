@@ -68,7 +68,11 @@ def test_values_at_the_very_end_of_their_range(bounds: str, edge: float) -> None
     x = builder.max_pool(builder.relu(builder.input), (3, 3), strides=(1, 1), pads=(1, 1, 1, 1))
     graph = builder.build(x)
     program = sharing.compile(graph, input_range=(-edge, edge), bounds=bounds)
-    images = np.array([[0.0, edge], [edge, -edge], [-edge, 0.0], [0.0, 0.0]]).repeat(2, axis=1).repeat(2, axis=0)[:, None, None]
+    images = (
+        np.array([[0.0, edge], [edge, -edge], [-edge, 0.0], [0.0, 0.0]])
+        .repeat(2, axis=1)
+        .repeat(2, axis=0)[:, None, None]
+    )
     images = np.broadcast_to(images, (8, 1, 4, 4)).copy()
     assert np.abs(run_two_party(program, images) - run_plain(graph, images)).max() <= 2 * UNIT
 

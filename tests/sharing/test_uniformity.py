@@ -93,7 +93,9 @@ def runs(program: sharing.Program) -> dict[str, TwoPartyRun]:
 KINDS = ("zeros", "ones", "natural")
 
 
-def messages(program: sharing.Program, run: TwoPartyRun) -> Iterator[tuple[str, int, bytes, text.Step, Gate | None, int]]:
+def messages(
+    program: sharing.Program, run: TwoPartyRun
+) -> Iterator[tuple[str, int, bytes, text.Step, Gate | None, int]]:
     """Every message with its step, its gate and the gate's round, in the order of sending."""
     sides = [iter(sent) for sent in run.sent]
     for step in program.public.steps:
@@ -249,6 +251,11 @@ def test_the_statistic_finds_what_it_looks_for() -> None:
     assert_noise("noise", noise)
     plane = (pictures("natural") * 255).astype(np.int64).reshape(-1)
     leaning = np.where(rng.random(4096) < 0.25, noise | 128, noise)
-    for name, data in (("picture", plane), ("constant", noise * 0), ("counter", np.arange(4096) % 256), ("lean", leaning)):
+    for name, data in (
+        ("picture", plane),
+        ("constant", noise * 0),
+        ("counter", np.arange(4096) % 256),
+        ("lean", leaning),
+    ):
         with pytest.raises(AssertionError, match=name):
             assert_noise(name, data)

@@ -102,7 +102,7 @@ def served(stack: contextlib.ExitStack, server: Any) -> Any:
 class Deployment:
     """Dealer, party 1 and party 0 on threads of this process, over TLS on loopback."""
 
-    def __init__(self, net: Net, bundles: dict[str, Path], *, patience: float = 10.0, idle: float = 30.0) -> None:
+    def __init__(self, net: Net, bundles: dict[str, Path], *, patience: float = 4.0, idle: float = 30.0) -> None:
         self.net, self.bundles = net, bundles
         self.limits = PartyLimits(patience=patience, idle=idle, dealer=patience)
         self.stack = contextlib.ExitStack()
