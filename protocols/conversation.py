@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -144,7 +144,7 @@ class Received:
     """A whole frame. `body` is None if it was discarded on request."""
 
     message: Any
-    body: bytes | None
+    body: bytes | None = field(repr=False)
 
 
 Event = Opening | Received

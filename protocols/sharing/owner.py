@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -88,14 +88,14 @@ class Answer:
         What party 0 and party 1 saw of the images.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.float64] = field(repr=False)
     seconds: float
     rounds: int
     sent: tuple[int, int]
     peak_rss: tuple[int, int]
     up: int
     down: int
-    shares: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    shares: tuple[NDArray[np.uint8], NDArray[np.uint8]] = field(repr=False)
 
 
 class SharesClient:

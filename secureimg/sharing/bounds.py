@@ -17,6 +17,7 @@ __all__ = ["Bound", "Bounds", "value_bounds"]
 Bounds = Literal["measured", "proved"]
 
 _HEADROOM: Final = 8.0
+_USUAL: Final = 1.0  # what a proof says nothing about: how large values are that matter
 _MADE: Final = 8
 _SMALLEST: Final = 2.0**-12
 
@@ -67,7 +68,7 @@ def _proved(graph: Graph, low: float, high: float) -> dict[str, Bound]:
     found = {}
     for name, (lows, highs) in propagate_ranges(graph, low, high).items():
         most = max(float(np.abs(lows).max()), float(np.abs(highs).max()), _SMALLEST)
-        found[name] = Bound(most, most, float(lows.min()))
+        found[name] = Bound(most, min(most, _USUAL), float(lows.min()))
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from secureimg.errors import CompileError, GraphError
 from secureimg.graph.ops.windows import window_count
 from secureimg.sharing import text
+from secureimg.sharing.ring import LIMIT_BITS
 from secureimg.sharing.widths import assign_widths
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def check_program(program: PublicProgram) -> None:
     low, high = program.input_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise CompileError(f"the input range ({low}, {high}) is not two finite numbers, the lower first")
+    if max(abs(low), abs(high)) * 2.0 ** registers[0].scale >= 2.0**LIMIT_BITS:
+        raise CompileError(
+            f"inputs of up to {max(abs(low), abs(high)):.4g} with {registers[0].scale} fractional bits do not stay below "
+            f"2^{LIMIT_BITS}"
+        )
     if registers[0].shape != program.input_shape:
         raise CompileError(f"register 0 has shape {registers[0].shape}, the input {program.input_shape}")
     ready = {0}

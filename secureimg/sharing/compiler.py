@@ -16,6 +16,7 @@ from secureimg.graph.plain import pool_divisors
 from secureimg.sharing import text
 from secureimg.sharing.bounds import Bound, Bounds, value_bounds
 from secureimg.sharing.functions import lower_function
+from secureimg.sharing.gate import DIGIT_BITS
 from secureimg.sharing.program import Program, PublicProgram, Reveal, Weights
 from secureimg.sharing.ring import LIMIT_BITS, encode
 from secureimg.sharing.widths import assign_widths
@@ -156,12 +157,24 @@ class _Builder:
             )
         return bits
 
-    def digit(self, value: _Value, drop: int, sign: int) -> int:
-        """Bits of a digit such that signs are wrong only for values that are small among the usual ones."""
+    def digit(self, value: _Value, drop: int, sign: int, *, strict: bool = True) -> int:
+        """Bits of a digit such that signs are wrong only for values that are small among the usual ones.
+
+        If not even the widest window does it: refuse, or take that one if not `strict`.
+        """
         register = self.register(value)
         usual = value.bound.usual / register.factor * 2.0 ** (register.scale - drop)
         allowed = max(0, math.floor(math.log2(max(usual, 1.0))) - self.window_slack)
-        return next((digit for digit in (3, 4, 5) if sign - 4 * digit <= allowed), 6)
+        for digit in DIGIT_BITS:
+            if sign - 4 * digit <= allowed:
+                return digit
+        if not strict:
+            return DIGIT_BITS[-1]
+        raise CompileError(
+            f"layer {self.name!r}: values up to {value.bound.most:.4g} beside usual ones of {value.bound.usual:.4g} need a "
+            f"comparison of {sign - allowed} bits, the limit is {4 * DIGIT_BITS[-1]}: pass typical samples, or scale the "
+            "weights down"
+        )
 
     # ------------------------------------------------------------------------------------------------- building steps
 
@@ -183,14 +196,16 @@ class _Builder:
     def wide(self, value: _Value) -> _Value:
         return value if value.ring == 64 else self.truncated(value)
 
-    def relu(self, value: _Value, bound: Bound, *, both: bool = False) -> tuple[_Value, _Value | None]:
+    def relu(
+        self, value: _Value, bound: Bound, *, both: bool = False, strict: bool = True
+    ) -> tuple[_Value, _Value | None]:
         old, drop = self.register(value), self.drop(value)
         bits = self.bits(value, drop, 2)
         out = self.new(old.shape, old.scale - drop, old.factor, bound)
         whole = self.new(old.shape, old.scale - drop, old.factor, value.bound) if both else None
         self.emit(text.Relu(
             name=self.name, out=out.number, source=value.number, drop=drop, bits=bits,
-            digit=self.digit(value, drop, bits - 2), width=64, whole=whole.number if whole else None,
+            digit=self.digit(value, drop, bits - 2, strict=strict), width=64, whole=whole.number if whole else None,
         ))  # fmt: skip
         return out, whole
 
@@ -395,7 +410,7 @@ class _Builder:
         total = self.combine([(value, leading)], bound, lower.pop())
         while lower:
             product = self.multiply(total, value, bound)
-            total = self.combine([(product, 1.0)], bound, lower.pop())
+            total = self.combine([(product, 1.0)], bound if len(lower) > 1 else self.bounds[node.name], lower.pop())
         return total
 
     @lower.register
@@ -448,7 +463,7 @@ class _Builder:
         self.name = self.graph.output
         if reveal in ("scores", "shares"):
             self.output = value.number
-            self.output_bits = min(64, math.ceil(math.log2(self.units(value) + 2)) + 1)
+            self.output_bits = min(value.ring, math.ceil(math.log2(self.units(value) + 2)) + 1)
             if reveal == "shares":
                 self.output_bits = 64
                 self.output = self.truncated(value).number

@@ -106,7 +106,7 @@ def bend(builder: _Builder, value: _Value, curve: Curve, bound: Bound, unit: flo
     shifts = tuple(-int(place) << drop for place in places)
     spread = builder.new((len(shifts), *register.shape), register.scale, register.factor, wider)
     builder.emit(text.Spread(name=builder.name, out=spread.number, source=value.number, constants=shifts))
-    bent, _ = builder.relu(spread, wider)
+    bent, _ = builder.relu(spread, wider, strict=False)
     out = builder.new(register.shape, scale, factor, bound)
     builder.emit(text.Weigh(name=builder.name, out=out.number, source=bent.number, factors=factors, constant=start))
     return out

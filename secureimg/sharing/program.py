@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from secureimg.errors import BlobError, CompileError
+from secureimg.errors import BlobError, CompileError, GraphError
 from secureimg.graph import Preprocessing
 from secureimg.graph.ops import ArgMax, Op, Softmax
 from secureimg.sharing import text
@@ -169,7 +169,7 @@ class PublicProgram:
             return cls(preprocessing=prepare, tail=tuple(_op(item) for item in wire.tail), **values)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BlobError(f"the program does not fit its type: {error}") from None
-        except CompileError as error:
+        except (CompileError, GraphError) as error:
             raise BlobError(f"the program contradicts itself: {error}") from None
 
 

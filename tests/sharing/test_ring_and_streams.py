@@ -99,10 +99,8 @@ def test_seeds_and_tags_separate_streams() -> None:
 
 def test_the_key_derivation_is_pinned() -> None:
     """Parties of different releases must draw the same bytes: BLAKE2b keyed with the seed, then AES-128-CTR from 0."""
-    assert (
-        Stream(SEED, "gate", "3.0", "masks").words(16, np.uint8).tobytes().hex() == "1e08d517a41e3020768b3bc6f4074ab7"
-    )
-    assert Stream(SEED, "input").words(16, np.uint8).tobytes().hex() == "58e118b9f4543da118e83cc52eb1feed"
+    assert Stream(SEED, "gate", "3.0", "masks").words(2).tobytes().hex() == "1e08d517a41e3020768b3bc6f4074ab7"
+    assert Stream(SEED, "input").words(2).tobytes().hex() == "58e118b9f4543da118e83cc52eb1feed"
     assert seed_name(SEED) == "4adac531451baf7e309bab3b4942982e"
 
 
