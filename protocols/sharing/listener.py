@@ -130,6 +130,8 @@ class Listener:
     def close(self) -> None:
         """Stop listening, cut what is open."""
         self._stop.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes `run`
         self._socket.close()
         with self._lock:
             left = dict(self._open)

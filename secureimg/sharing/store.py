@@ -21,25 +21,21 @@ import os
 import re
 import secrets
 import stat
-import struct
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import replace
 from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final, Self, TypeAlias, cast
+from typing import Final, Self, TypeAlias, cast
 
 import msgspec
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from secureimg.errors import BlobError, BudgetError, KeyMaterialError, LocalProtocolError
+from secureimg.sharing.sealed import CHUNK, KEY_BYTES, Correlation, Header, Sealing, decode_header, read_sealing
 from secureimg.sharing.streams import SEED_BYTES
 
 __all__ = ["Buffer", "Correlation", "CorrelationStore", "Spent"]
@@ -47,126 +43,9 @@ __all__ = ["Buffer", "Correlation", "CorrelationStore", "Spent"]
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.generic]
 
 _log = logging.getLogger(__name__)
-_MAGIC: Final = b"SIMGCORR"
-_VERSION: Final = 1
-_PREFIX: Final = struct.Struct("<8sHI")
-_HEADER_CAP: Final = 4096
-_CHUNK: Final = 1 << 20
-_TAG: Final = 16
-_KEY_BYTES: Final = 32
 _DISK_ERRORS: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
 _NAME: Final = re.compile(r"([0-9a-f]{32})\.(part|ready|spent)\Z")
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """What is public of one stored correlation."""
-
-    id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-    """16 random bytes in hex, chosen by the dealer, the same at both parties."""
-    program: Annotated[str, Meta(pattern=r"\A[0-9a-f]{8,128}\Z")]
-    """Fingerprint of the public program that it serves, in hex."""
-    images: Annotated[int, Meta(ge=1, le=1 << 32)]
-    """How many images it serves."""
-    dealer: Annotated[str, Meta(max_length=200)]
-    """Who dealt it: short printable text."""
-    epoch: Annotated[str, Meta(pattern=r"\A[0-9a-f]{8,64}\Z")]
-    """Id of the weight mask that it was dealt for, in hex."""
-    size: Annotated[int, Meta(ge=0, le=1 << 40)]
-    """Bytes of corrections; 0 for party 0."""
-    created: Annotated[float, Meta(ge=0, le=1e12)]
-    """When, in Unix seconds."""
-
-
-class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    item: Correlation
-    salt: Annotated[bytes, Meta(min_length=16, max_length=16)]  # an id put again after a crash gets another key
-
-
-@dataclass(frozen=True, repr=False)
-class _Sealing:
-    """The header of one file, and what seals and opens its chunks."""
-
-    item: Correlation
-    head: bytes
-    cipher: AESGCM
-
-    @classmethod
-    def of(cls, header: _Header, encoded: bytes, master: bytes) -> _Sealing:
-        name = header.salt + header.item.id.encode()
-        key = blake2b(name, key=master, digest_size=_KEY_BYTES, person=b"secureimg-store1").digest()
-        return cls(header.item, _PREFIX.pack(_MAGIC, _VERSION, len(encoded)) + encoded, AESGCM(key))
-
-    def place(self, index: int) -> tuple[int, int]:
-        """Offset and length of a sealed chunk; chunk 0 is the seed."""
-        first = len(self.head)
-        if index == 0:
-            return first, SEED_BYTES + _TAG
-        start = (index - 1) * _CHUNK
-        return first + SEED_BYTES + _TAG + start + (index - 1) * _TAG, min(_CHUNK, self.item.size - start) + _TAG
-
-    @property
-    def last(self) -> int:
-        return -(-self.item.size // _CHUNK)
-
-    @property
-    def file_size(self) -> int:
-        return sum(self.place(self.last))
-
-    def seal(self, index: int, data: bytes | memoryview) -> bytes:
-        return self.cipher.encrypt(index.to_bytes(12, "little"), data, self._bound(index))
-
-    def open(self, index: int, descriptor: int, name: str) -> bytes:
-        offset, length = self.place(index)
-        try:
-            sealed = os.pread(descriptor, length, offset)
-            return self.cipher.decrypt(index.to_bytes(12, "little"), sealed, self._bound(index))
-        except OSError as error:
-            raise BlobError(f"{name} cannot be read ({error.strerror}): check the disk, deal another one") from None
-        except InvalidTag:
-            raise BlobError(
-                f"{name} is damaged: chunk {index} of {self.last} is not what this store's key sealed. "
-                "Check the disk, discard the correlation and deal another one"
-            ) from None
-
-    def _bound(self, index: int) -> bytes:
-        return self.head + struct.pack("<QB", index, index == self.last)
-
-
-def _decode_header(encoded: bytes, name: str) -> _Header:
-    try:
-        header = msgspec.msgpack.decode(encoded, type=_Header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
-        raise BlobError(f"{name}: not the description of a correlation ({error}): deal another one") from None
-    if not header.item.dealer.isprintable():
-        raise BlobError(f"{name}: the dealer's name {header.item.dealer!r} is not printable text: deal another one")
-    if msgspec.msgpack.encode(header) != encoded:
-        raise BlobError(f"{name}: the description has bytes to spare: deal another one")
-    return header
-
-
-def _read_sealing(descriptor: int, name: str, master: bytes) -> tuple[_Sealing, bytes]:
-    """Check an untrusted file as far as its header and its length; return its sealing and its seed."""
-    info = os.fstat(descriptor)
-    if not stat.S_ISREG(info.st_mode):
-        raise BlobError(f"{name} is not a regular file: remove it")
-    start = os.pread(descriptor, _PREFIX.size + _HEADER_CAP, 0)
-    if len(start) < _PREFIX.size:
-        raise BlobError(f"{name} has {info.st_size} bytes, less than a header: discard it and deal another one")
-    magic, version, length = _PREFIX.unpack_from(start)
-    if magic != _MAGIC or version != _VERSION:
-        raise BlobError(f"{name} is not a correlation of format {_VERSION}, but {magic!r} {version}: discard it")
-    if not 0 < length <= len(start) - _PREFIX.size:
-        raise BlobError(f"{name} claims a header of {length} bytes, at most {_HEADER_CAP} are sound: discard it")
-    encoded = start[_PREFIX.size : _PREFIX.size + length]
-    header = _decode_header(encoded, name)
-    sealing = _Sealing.of(header, encoded, master)
-    if header.item.id != name.partition(".")[0]:
-        raise BlobError(f"{name} holds the correlation {header.item.id}: it was renamed, discard it")
-    if info.st_size != sealing.file_size:
-        raise BlobError(f"{name} has {info.st_size} bytes instead of {sealing.file_size}: deal another one")
-    return sealing, sealing.open(0, descriptor, name)
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
@@ -180,7 +59,7 @@ class Spent:
     Not for several threads at a time.
     """
 
-    def __init__(self, store: CorrelationStore, descriptor: int, sealing: _Sealing, seed: bytes) -> None:
+    def __init__(self, store: CorrelationStore, descriptor: int, sealing: Sealing, seed: bytes) -> None:
         self._store, self._descriptor, self._sealing = store, descriptor, sealing
         self._seed, self._piece, self._index, self._left = seed, memoryview(b""), 0, sealing.item.size
 
@@ -376,7 +255,7 @@ class CorrelationStore:
             descriptor = -1
             try:
                 descriptor = os.open(ready, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._directory)
-                sealing, seed = _read_sealing(descriptor, ready, self._master)
+                sealing, seed = read_sealing(descriptor, ready, self._master)
                 self._spent.add(id)  # before the attempt: if its outcome is unknown, it counts
                 del self._ready[id]
                 os.rename(ready, spent, src_dir_fd=self._directory, dst_dir_fd=self._directory)
@@ -485,17 +364,15 @@ class CorrelationStore:
             descriptor = os.open("store.key", flags, dir_fd=self._directory)
         with os.fdopen(descriptor, "rb") as file:
             _check_private(descriptor, path)
-            key = file.read(_KEY_BYTES + 1)
-        if len(key) != _KEY_BYTES:
-            raise KeyMaterialError(
-                f"{path} is not a key of {_KEY_BYTES} bytes: put it back, or name an empty directory"
-            )
+            key = file.read(KEY_BYTES + 1)
+        if len(key) != KEY_BYTES:
+            raise KeyMaterialError(f"{path} is not a key of {KEY_BYTES} bytes: put it back, or name an empty directory")
         return key
 
     def _make_key(self) -> None:
         self._remove("store.key.part")
         with self._create("store.key.part") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         os.rename("store.key.part", "store.key", src_dir_fd=self._directory, dst_dir_fd=self._directory)
@@ -522,7 +399,7 @@ class CorrelationStore:
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._directory)
             try:
-                self._ready[identity] = _read_sealing(descriptor, name, self._master)[0].item
+                self._ready[identity] = read_sealing(descriptor, name, self._master)[0].item
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -534,17 +411,17 @@ class CorrelationStore:
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def _new_sealing(self, item: Correlation, seed: bytes) -> _Sealing:
+    def _new_sealing(self, item: Correlation, seed: bytes) -> Sealing:
         if len(seed) != SEED_BYTES:
             raise BlobError(f"a correlation's seed must have {SEED_BYTES} bytes, got {len(seed)}")
         try:
             if isinstance(item.created, int):  # has another encoding, and a header has but one
                 item = replace(item, created=float(item.created))
-            encoded = msgspec.msgpack.encode(_Header(item, secrets.token_bytes(16)))
+            encoded = msgspec.msgpack.encode(Header(item, secrets.token_bytes(16)))
         except (TypeError, ValueError, OverflowError) as error:
             raise BlobError(f"not the description of a correlation ({error}): deal another one") from None
-        header = _decode_header(encoded, "the correlation to be stored")
-        return _Sealing.of(header, encoded, self._master)
+        header = decode_header(encoded, "the correlation to be stored")
+        return Sealing.of(header, encoded, self._master)
 
     def _reserve(self, identity: str, size: int) -> None:
         with self._mutex:
@@ -560,8 +437,8 @@ class CorrelationStore:
                 )
             self._sizes[identity] = size
 
-    def _write(self, sealing: _Sealing, seed: bytes, corrections: Iterable[Buffer]) -> None:
-        item, piece, filled, total, index = sealing.item, memoryview(bytearray(_CHUNK)), 0, 0, 0
+    def _write(self, sealing: Sealing, seed: bytes, corrections: Iterable[Buffer]) -> None:
+        item, piece, filled, total, index = sealing.item, memoryview(bytearray(CHUNK)), 0, 0, 0
         with self._create(f"{item.id}.part") as file:
             file.write(sealing.head)
             file.write(sealing.seal(0, seed))
@@ -571,10 +448,10 @@ class CorrelationStore:
                 if total > item.size:
                     break
                 while view:
-                    count = min(len(view), _CHUNK - filled)
+                    count = min(len(view), CHUNK - filled)
                     piece[filled : filled + count] = view[:count]
                     filled, view = filled + count, view[count:]
-                    if filled == _CHUNK:
+                    if filled == CHUNK:
                         index, filled = index + 1, 0
                         file.write(sealing.seal(index, piece))
             if total != item.size:

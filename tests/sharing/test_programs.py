@@ -28,6 +28,7 @@ from secureimg.graph import (
     run_plain,
 )
 from secureimg.graph.ops import Clip, Sigmoid, Tanh
+from secureimg.sharing import text
 
 from .two_party import Seeds, last_place_errors, record, run_two_party
 
@@ -133,13 +134,26 @@ def sparse_maps(b: GraphBuilder, rng: np.random.Generator) -> str:
     return b.relu(b.apply(LinearMap((matrices[1], square, square), rng.normal(size=6), (6,)), b.input, b.relu(x), y))
 
 
+def framed_pool(b: GraphBuilder, rng: np.random.Generator) -> str:
+    x = b.pad(b.max_pool(b.input, (2, 2)), ((0, 0), (1, 1), (1, 0)))  # a pool's values live in a ring of their own
+    return b.dense(b.flatten(x), weights(rng, 5, int(np.prod(b.shape(x)))))
+
+
+def repeated_means(b: GraphBuilder, rng: np.random.Generator) -> str:
+    x = b.input
+    for _ in range(4):  # each divides by other numbers at the edges than inside
+        x = b.average_pool(x, (3, 3), strides=(1, 1), pads=(1, 1, 1, 1))
+    return x
+
+
 def untouched(b: GraphBuilder, rng: np.random.Generator) -> str:
     return b.input
 
 
 EXACT: tuple[Callable[[GraphBuilder, np.random.Generator], str], ...] = (
     convolution, grouped, residual, branches, classifier, padded_means, global_mean, mean_of_channels, affine, widened,
-    leaky, clipped, products, polynomial, moved, sparse_maps, untouched,
+    leaky, clipped, products, polynomial, moved, sparse_maps, framed_pool,
+    repeated_means, untouched,
 )  # fmt: skip
 
 
@@ -371,6 +385,28 @@ def test_a_layer_that_could_wrap_around_is_named() -> None:
     graph = builder.build(builder.dense(builder.relu(x), np.eye(4) * 2.0**26, name="second"))
     with pytest.raises(CompileError, match=r"'second': values up to 5\.6\d+e\+14 .* the limit is 61"):
         sharing.compile(graph)
+
+
+def test_every_hidden_weight_is_there_to_be_masked(rng: np.random.Generator) -> None:
+    """A matrix without entries has one weight, too: as many are sent as the program says."""
+    builder = GraphBuilder("sparse", (3, 9, 8))
+    program = sharing.compile(builder.build(sparse_maps(builder, rng)))
+    for number, step in enumerate(program.public.steps):
+        if isinstance(step, text.Linear):
+            assert program.weights[number][0].shape == step.geometry.weight_shape
+
+
+def test_a_label_of_scores_too_large_for_a_place_beside_them_is_refused() -> None:
+    """Score and place share one ring of 62 bits: what does not fit is refused, not cut off."""
+    builder = GraphBuilder("large", (300,))
+    graph = builder.build(builder.dense(builder.input, np.eye(300) * 2.0**24))
+    images = np.linspace(0, 1, 300)[None]
+    assert run_two_party(sharing.compile(graph, reveal="label"), images).tolist() == [[299.0]]
+    builder = GraphBuilder("larger", (300,))
+    graph = builder.build(builder.dense(builder.dense(builder.input, np.eye(300) * 2.0**20), np.eye(300) * 2.0**16))
+    assert sharing.compile(graph).public.registers
+    with pytest.raises(CompileError, match="limit"):
+        sharing.compile(graph, reveal="label")
 
 
 @pytest.mark.parametrize("bits", [7, 25])

@@ -198,7 +198,9 @@ class Child:
 
 
 @pytest.fixture(scope="session")
-def commands(net: Net, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Child]]:
+def commands(
+    net: Net, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Child]]:
     """`secureimg dealer`, `party 1` and `party 0` as processes that wait one second for each other."""
     logs = tmp_path_factory.mktemp("logs")
     with contextlib.ExitStack() as stack:

@@ -70,7 +70,11 @@ CASES = [
     for name, rules in PROTOCOLS.items()
     for role, state, kind in itertools.product(rules.speaks, rules.moves, BY_KIND)
 ]
-SIDES = [(name, role, state) for name, rules in PROTOCOLS.items() for role, state in itertools.product(rules.speaks, rules.moves)]
+SIDES = [
+    (name, role, state)
+    for name, rules in PROTOCOLS.items()
+    for role, state in itertools.product(rules.speaks, rules.moves)
+]
 
 
 def frame(message: Head, body: bytes = b"") -> bytes:
@@ -104,7 +108,9 @@ def test_every_state_of_the_tables_can_be_reached_and_every_message_is_somebodys
 
 
 @pytest.mark.parametrize(("name", "role", "state", "kind"), CASES)
-def test_a_move_is_legal_for_both_sides_or_a_fault_of_its_maker(name: str, role: Any, state: Any, kind: type[Head]) -> None:
+def test_a_move_is_legal_for_both_sides_or_a_fault_of_its_maker(
+    name: str, role: Any, state: Any, kind: type[Head]
+) -> None:
     """Sender and receiver judge a message alike, and stand in the same state after it."""
     rules = PROTOCOLS[name]
     sender, receiver = at(name, role, state), at(name, other(rules, role), state)
@@ -219,7 +225,9 @@ def _variants(message: Head) -> list[tuple[str, dict[str, Any]]]:
         "epochs": [[TOKEN] * 9, ["x"]], "model": ["", "m" * 201],
     }  # fmt: skip
     wrong += [
-        (f"{name}={value!r}", {**fields, name: value}) for name in fields.keys() & outside.keys() for value in outside[name]
+        (f"{name}={value!r}", {**fields, name: value})
+        for name in fields.keys() & outside.keys()
+        for value in outside[name]
     ]
     return wrong
 
@@ -236,7 +244,12 @@ def test_a_head_with_a_field_missing_too_many_or_out_of_range_is_refused(kind: t
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=40) | st.binary(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=40)
+    | st.binary(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
@@ -256,7 +269,12 @@ def test_any_head_is_a_message_within_its_limits_or_one_error(message: Head, dat
 
 
 @given(
-    st.sampled_from(SIDES), st.binary(max_size=120), st.integers(0, 50), st.integers(0, 80), st.integers(0, 60), st.integers(1, 40)
+    st.sampled_from(SIDES),
+    st.binary(max_size=120),
+    st.integers(0, 50),
+    st.integers(0, 80),
+    st.integers(0, 60),
+    st.integers(1, 40),
 )
 def test_any_bytes_give_events_or_one_error(
     side: tuple[str, Any, Any], data: bytes, number: int, head: int, body: int, chunk: int
@@ -277,7 +295,9 @@ def test_any_bytes_give_events_or_one_error(
 
 
 @given(st.sampled_from(SIDES), st.data())
-def test_a_damaged_frame_is_taken_as_another_message_or_refused(side: tuple[str, Any, Any], data: st.DataObject) -> None:
+def test_a_damaged_frame_is_taken_as_another_message_or_refused(
+    side: tuple[str, Any, Any], data: st.DataObject
+) -> None:
     """One changed byte anywhere in a legal frame gives a message of the same speaker or RemoteProtocolError."""
     name, role, state = side
     rules = PROTOCOLS[name]

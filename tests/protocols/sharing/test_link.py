@@ -160,7 +160,10 @@ def test_flush_returns_only_when_the_memory_may_change(ends: Any) -> None:
 
 
 FAULTS: dict[str, tuple[bytes, str]] = {
-    "the number of an earlier message": (HEADER.pack(b"SIMR", 0, 4) + b"abcd", "message 0 of the session, expected is 1"),
+    "the number of an earlier message": (
+        HEADER.pack(b"SIMR", 0, 4) + b"abcd",
+        "message 0 of the session, expected is 1",
+    ),
     "the number of a later message": (HEADER.pack(b"SIMR", 2, 4) + b"abcd", "message 2 of the session, expected is 1"),
     "a shorter message": (HEADER.pack(b"SIMR", 1, 3) + b"abc", "sent 3 bytes as message 1, expected are 4"),
     "a longer message": (HEADER.pack(b"SIMR", 1, 5) + b"abcde", "sent 5 bytes as message 1"),
@@ -183,13 +186,17 @@ def test_what_is_not_the_next_message_is_named(ends: Any, what: str) -> None:
     fails_within(0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), match)
 
 
-@pytest.mark.parametrize("before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"])
+@pytest.mark.parametrize(
+    "before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"]
+)
 def test_a_peer_that_closes_is_noticed_at_once(ends: Any, before: bytes) -> None:
     """The end of the stream is an error wherever a message is due, with or without TLS's own goodbye."""
     pair = ends(5.0)
     pair.raw_out.sendall(before)
     pair.raw_out.close()
-    fails_within(0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), "closed the link|link to the other party broke")
+    fails_within(
+        0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), "closed the link|link to the other party broke"
+    )
 
 
 def test_bytes_that_are_not_of_the_tls_session_are_an_error(ends: Any) -> None:
@@ -199,7 +206,9 @@ def test_bytes_that_are_not_of_the_tls_session_are_an_error(ends: Any) -> None:
     fails_within(0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), "broke")
 
 
-@pytest.mark.parametrize("before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"])
+@pytest.mark.parametrize(
+    "before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"]
+)
 def test_a_peer_that_stalls_is_given_up(ends: Any, before: bytes) -> None:
     """A party that is silent for as long as the patience ends the session."""
     pair = ends(PATIENCE)

@@ -70,7 +70,9 @@ class LoneOwner:
         seeds = sharing.fresh_seed(), sharing.fresh_seed()
         if self.number == 0:
             return seeds[0]
-        return seeds[1] + b"".join(part.tobytes() for part in sharing.Dealer(self.public, self.weight_seed).deal(1, seeds))
+        return seeds[1] + b"".join(
+            part.tobytes() for part in sharing.Dealer(self.public, self.weight_seed).deal(1, seeds)
+        )
 
     def input(self) -> bytes:
         return secrets.token_bytes(32 if self.number == 0 else self.public.share_bytes(1))
@@ -232,7 +234,12 @@ def then_serves(place: Any, fooled: Any, fake: FakeOne) -> Iterator[None]:
         from protocols.sharing import PartyOneServer
 
         one = PartyOneServer(
-            place.bundles["party-1"], place.net.program, client_aided=True, dealer=None, port=fooled._peer[1], limits=place.limits
+            place.bundles["party-1"],
+            place.net.program,
+            client_aided=True,
+            dealer=None,
+            port=fooled._peer[1],
+            limits=place.limits,
         )
         thread = threading.Thread(target=one.listener.run, daemon=True)
         thread.start()
@@ -377,7 +384,9 @@ def engaged(talk: Talk) -> Deal:
 def cut_short(talk: Talk) -> None:
     deal = engaged(talk)
     with contextlib.suppress(OSError, RemoteProtocolError):
-        talk.wire.send([talk.conversation.announce(Dealt(correlation=deal.correlation), 100_000), bytes(50)], time.monotonic() + 5)
+        talk.wire.send(
+            [talk.conversation.announce(Dealt(correlation=deal.correlation), 100_000), bytes(50)], time.monotonic() + 5
+        )
 
 
 DEALER_FAULTS: dict[str, tuple[Callable[[Talk], Any], str]] = {
@@ -404,7 +413,10 @@ def test_parties_outlive_a_dealer_that(impatient: Any, what: str) -> None:
     one = impatient.start_one(dealer=fake.listener.address)
     zero = impatient.start_zero(one.listener.address, dealer=fake.listener.address)
     start = time.monotonic()
-    with impatient.client(zero=zero, one=one, dealing="dealer") as client, pytest.raises(RefusedError, match=match) as caught:
+    with (
+        impatient.client(zero=zero, one=one, dealing="dealer") as client,
+        pytest.raises(RefusedError, match=match) as caught,
+    ):
         client.prepare(1)
     assert time.monotonic() - start < 2 * PATIENCE + SPARE
     assert caught.value.code is Code.DEALER
@@ -434,11 +446,15 @@ def test_parties_outlive_an_owner_that_leaves_when(impatient: Any, step: str) ->
             owner.welcome()
             if step == "in the correlation":
                 message = Prepare(request=0, images=1, correlation=correlation)
-                owner.talk.wire.sock.sendall(owner.talk.conversation.announce(message, len(owner.correlations())) + b"abc")
+                owner.talk.wire.sock.sendall(
+                    owner.talk.conversation.announce(message, len(owner.correlations())) + b"abc"
+                )
                 continue
             owner.prepare()
             if step == "in the share":
-                owner.talk.wire.sock.sendall(owner.talk.conversation.announce(Input(request=0), len(owner.input())) + b"abc")
+                owner.talk.wire.sock.sendall(
+                    owner.talk.conversation.announce(Input(request=0), len(owner.input())) + b"abc"
+                )
             elif step == "run at both" or (step == "run at one party" and owner.number == 0):
                 owner.talk.say(Input(request=0), owner.input())
     for owner in owners:
@@ -452,7 +468,9 @@ def test_parties_outlive_an_owner_that_leaves_when(impatient: Any, step: str) ->
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("what", ["garbage", "a large share", "a small share", "the wrong request", "corrections too small", "too early"])
+@pytest.mark.parametrize(
+    "what", ["garbage", "a large share", "a small share", "the wrong request", "corrections too small", "too early"]
+)
 def test_an_owner_that_sends_nonsense_is_told_so(impatient: Any, number: int, what: str) -> None:
     """What does not fit is refused before it is stored or computed on, at both parties."""
     token = secrets.token_hex(16)
@@ -486,7 +504,9 @@ def test_an_owner_that_sends_nonsense_is_told_so(impatient: Any, number: int, wh
 
 def test_a_party_that_freezes_while_connecting_does_not_hold_others(impatient: Any) -> None:
     """Connections that never finish TLS, or say nothing after it, take one thread each and nothing else."""
-    bare = [socket.create_connection(party.listener.address) for party in (impatient.zero, impatient.one) for _ in range(5)]
+    bare = [
+        socket.create_connection(party.listener.address) for party in (impatient.zero, impatient.one) for _ in range(5)
+    ]
     quiet = [connect(impatient.one, impatient.bundles["owner"], Role.OWNER, VISIT, "party-1") for _ in range(5)]
     assert peer_fingerprint(quiet[0].wire.sock)
     impatient.serves()

@@ -45,7 +45,9 @@ def until_it_fails(
     raise AssertionError("the run ended without an error")
 
 
-def strike(child: Any, number: signal.Signals, after: float, struck: threading.Event, times: list[float]) -> threading.Thread:
+def strike(
+    child: Any, number: signal.Signals, after: float, struck: threading.Event, times: list[float]
+) -> threading.Thread:
     def blow() -> None:
         time.sleep(after)
         child.signal(number)
@@ -63,7 +65,9 @@ def test_processes_answer_like_the_plain_model(commands: Any, bundles: Any, net:
     serves(commands, bundles, net, dealing)
 
 
-@pytest.mark.parametrize(("name", "seed"), [("party-0", 1), ("party-0", 2), ("party-1", 3), ("party-1", 4), ("dealer", 5)])
+@pytest.mark.parametrize(
+    ("name", "seed"), [("party-0", 1), ("party-0", 2), ("party-1", 3), ("party-1", 4), ("dealer", 5)]
+)
 def test_a_process_that_is_killed_ends_its_sessions_and_no_more(
     commands: Any, bundles: Any, net: Any, name: str, seed: int
 ) -> None:

@@ -76,7 +76,13 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
 def test_the_witness_would_notice(witness: Witness) -> None:
     """The check itself: a seed in any of the usual spellings is found."""
     seed = sharing.fresh_seed()
-    for text in (seed.hex(), repr(seed), str(list(seed)), str(np.frombuffer(seed, dtype=np.uint8)[:12]), repr((1, seed))):
+    for text in (
+        seed.hex(),
+        repr(seed),
+        str(list(seed)),
+        str(np.frombuffer(seed, dtype=np.uint8)[:12]),
+        repr((1, seed)),
+    ):
         with pytest.raises(AssertionError, match="written down"):
             witness.must_be_absent(f"log: {text} end")
     witness.must_be_absent("log: nothing")

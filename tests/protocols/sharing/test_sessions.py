@@ -45,7 +45,9 @@ def seeds_used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 def talk_to(server: Any, bundle: Path, side: Role, rules: Any, role: str, patience: float = 5.0) -> Talk:
     """A wire to a service, to say whatever one likes on."""
     context = bundle_context(bundle, ssl.PROTOCOL_TLS_CLIENT)
-    return Talk(Conversation(side, Caps(), rules), Wire(dial(*server.listener.address, context, 5, PARTY_ROLES[role])), patience)
+    return Talk(
+        Conversation(side, Caps(), rules), Wire(dial(*server.listener.address, context, 5, PARTY_ROLES[role])), patience
+    )
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:
