@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Child", "ChildError", "one_thread", "peak_rss"]
+__all__ = ["Child", "ChildError", "peak_rss", "thread_limit"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _STOP_SECONDS = 10.0
@@ -35,13 +35,15 @@ class Child:
         A module-level class or function; its result answers the calls.
     *args
         Its arguments.
+    threads : int
+        Threads that numpy, BLAS and numba may use in it, each.
     """
 
-    def __init__(self, make: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, make: Callable[..., Any], *args: Any, threads: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, args))
-        with one_thread():
+        with thread_limit(threads):
             self._process.start()
         theirs.close()
 
@@ -87,10 +89,10 @@ class Child:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Have processes that start inside use one thread each in numpy, BLAS and numba."""
+def thread_limit(count: int) -> Iterator[None]:
+    """Have processes that start inside use so many threads each in numpy, BLAS and numba."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(count)))
     try:
         yield
     finally:

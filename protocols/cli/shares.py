@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -70,10 +71,21 @@ class ShareProcesses:
     model : ModelOptions
     options : ShareOptions
     dealer : DealerKind
+    route : callable, optional
+        Called with the address of a process for each link to it; returns the address that is dialled instead, for instance a
+        relay's.
     """
 
-    def __init__(self, model: ModelOptions, options: ShareOptions, dealer: DealerKind) -> None:
+    def __init__(
+        self,
+        model: ModelOptions,
+        options: ShareOptions,
+        dealer: DealerKind,
+        *,
+        route: Callable[[tuple[str, int]], tuple[str, int]] | None = None,
+    ) -> None:
         self._model, self._options, self.dealer = model, options, dealer
+        self._route = route
         self._stack = contextlib.ExitStack()
         self.pids: dict[str, int] = {}
         self.addresses: dict[str, tuple[str, int]] = {}
@@ -97,19 +109,22 @@ class ShareProcesses:
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
         bundles = create_party_identities(home / "tls", days=1)
         self.identity = bundles["owner"]
-        dealer = "client-aided"
         if self.dealer is DealerKind.DEALER:
             self._launch("dealer", ["dealer", "--identity", str(bundles["dealer"])], home)
-            dealer = "{}:{}".format(*self.addresses["dealer"])
         model = [self._model.model, *self._model.model_arguments(), *self._options.arguments()]
-        ready = self._launch(
-            "party 1", ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", dealer], home
-        )
-        self.compile_seconds = float(ready["seconds"]["compile"])
-        peer = "{}:{}".format(*self.addresses["party 1"])
+        words = ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", self._dealing()]
+        self.compile_seconds = float(self._launch("party 1", words, home)["seconds"]["compile"])
         own = model if self._options.public_weights else []
-        words = ["party", "0", *own, "--identity", str(bundles["party-0"]), "--dealer", dealer, "--peer", peer]
-        self._launch("party 0", words, home)
+        words = ["party", "0", *own, "--identity", str(bundles["party-0"]), "--dealer", self._dealing()]
+        self._launch("party 0", [*words, "--peer", "{}:{}".format(*self._dialled("party 1"))], home)
+
+    def _dealing(self) -> str:
+        return "{}:{}".format(*self._dialled("dealer")) if self.dealer is DealerKind.DEALER else "client-aided"
+
+    def _dialled(self, role: str) -> tuple[str, int]:
+        """Return where one other process reaches a role."""
+        address = self.addresses[role]
+        return address if self._route is None else self._route(address)
 
     def _launch(self, role: str, words: list[str], home: Path) -> dict[str, Any]:
         ready = start_process(self._stack, words, home / f"{role}.log")
@@ -119,7 +134,7 @@ class ShareProcesses:
 
     def client(self, timeout: float = 900.0) -> SharesClient:
         """Return an owner's client that is connected to both parties."""
-        return SharesClient(self.addresses["party 0"], self.addresses["party 1"], self.identity,
+        return SharesClient(self._dialled("party 0"), self._dialled("party 1"), self.identity,
                             dealing=self.dealer.value, timeout=timeout)  # fmt: skip
 
 

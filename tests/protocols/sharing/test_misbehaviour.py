@@ -32,6 +32,7 @@ from secureimg.errors import RemoteProtocolError
 PATIENCE = 1.0
 SPARE = 2.0
 HEADER = struct.Struct(">4sIQ")
+REFUSAL = Hangup(code=Code.BUSY, message="busy", remedy="later")
 
 
 def connect(server: Any, bundle: Path, side: Role, rules: Any, role: str) -> Talk:
@@ -300,8 +301,8 @@ def _weights(data: bytes) -> Callable[[Any], Callable[[Talk, Join], None]]:
 JOIN_FAULTS: dict[str, tuple[Callable[[Any], Callable[[Talk, Join], None]], float, str]] = {
     "closes": (lambda _: lambda talk, _join: talk.wire.close(), 0.0, "no link to party 1"),
     "is silent": (lambda _: lambda talk, _j: hold(talk), PATIENCE, "no link to party 1"),
-    "sends garbage": (lambda _: lambda talk, _j: talk.wire.sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n"), 0.0, "no link to party 1"),
-    "refuses": (lambda _: lambda talk, _j: talk.say(Hangup(code=Code.BUSY, message="m", remedy="r")), 0.0, "party 1 refused"),
+    "sends garbage": (lambda _: lambda talk, _j: talk.wire.sock.sendall(b"HTTP/1.1 200 OK\r\n"), 0.0, "no link to party 1"),
+    "refuses": (lambda _: lambda talk, _j: talk.say(REFUSAL), 0.0, "party 1 refused"),
     "sends no program": (lambda place: _joined(place, body=b""), 0.0, "the program of party 1"),
     "sends a program of garbage": (lambda place: _joined(place, body=bytes(500)), 0.0, "the program of party 1"),
     "sends another program": (lambda place: _joined(place, program="cd" * 32), 0.0, "not the one it names"),
@@ -393,12 +394,12 @@ DEALER_FAULTS: dict[str, tuple[Callable[[Talk], Any], str]] = {
     "leaves": (lambda talk: talk.hear(), "dealer|other side|closed"),
     "is silent": (lambda talk: (talk.hear(), hold(talk)), "dealer was silent"),
     "sends garbage": (lambda talk: (talk.hear(), talk.wire.sock.sendall(secrets.token_bytes(99))), "not a secureimg frame"),
-    "refuses": (lambda talk: (talk.hear(), talk.say(Hangup(code=Code.BUSY, message="m", remedy="r"))), "dealer refused"),
+    "refuses": (lambda talk: (talk.hear(), talk.say(REFUSAL)), "dealer refused"),
     "leaves when asked": (engaged, "dealer|other side|closed"),
     "is silent when asked": (lambda talk: (engaged(talk), hold(talk)), "dealer was silent"),
-    "deals too little": (lambda talk: talk.say(Dealt(correlation=engaged(talk).correlation), bytes(31)), "not 32 bytes|not .* bytes"),
+    "deals too little": (lambda talk: talk.say(Dealt(correlation=engaged(talk).correlation), bytes(31)), "not .* bytes"),
     "deals too much": (lambda talk: talk.say(Dealt(correlation=engaged(talk).correlation), bytes(99999)), "not .* bytes"),
-    "deals another one": (lambda talk: (engaged(talk), talk.say(Dealt(correlation="ab" * 16), bytes(32))), "another correlation"),
+    "deals another one": (lambda talk: (engaged(talk), talk.say(Dealt(correlation="ab" * 16), bytes(32))), "sent another"),
     "leaves while it deals": (cut_short, "inside a frame|broke"),
 }  # fmt: skip
 
@@ -493,8 +494,7 @@ def test_an_owner_that_sends_nonsense_is_told_so(impatient: Any, number: int, wh
         wrong = {"a large share": share + b"x", "a small share": share[:-1], "the wrong request": share}[what]
         owner.talk.say(Input(request=7 if what == "the wrong request" else 0), wrong)
     with pytest.raises(RefusedError) as caught:
-        while True:
-            owner.talk.hear()
+        all(owner.talk.hear() for _ in range(9))
     assert caught.value.code is Code.MALFORMED
     owner.leave()
     if fake is not None:
@@ -510,8 +510,8 @@ def test_a_party_that_freezes_while_connecting_does_not_hold_others(impatient: A
     quiet = [connect(impatient.one, impatient.bundles["owner"], Role.OWNER, VISIT, "party-1") for _ in range(5)]
     assert peer_fingerprint(quiet[0].wire.sock)
     impatient.serves()
+    quiet[0].conversation.send(Open(session="ab" * 16, dealing="client-aided"))  # and not put on the wire
     with pytest.raises(RefusedError) as caught:
-        quiet[0].conversation.send(Open(session="ab" * 16, dealing="client-aided"))
         quiet[0].hear(2 * PATIENCE + SPARE)
     assert caught.value.code is Code.TIMEOUT
     for raw in bare:

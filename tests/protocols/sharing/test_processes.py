@@ -1,7 +1,8 @@
-"""Real processes that are killed and frozen in the middle of runs: errors in time, never a wrong answer, and then service."""
+"""Real processes, killed and frozen in the middle of runs: errors in time, never a wrong answer, and then service."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from protocols import RefusedError
 from protocols.sharing import DEALINGS, SharesClient
-from secureimg.errors import RemoteProtocolError
+from secureimg.errors import RemoteProtocolError, SecureImgError
 
 PATIENCE = 1.0
 SPARE = 3.0
@@ -39,10 +40,11 @@ def until_it_fails(
             for _ in range(100_000):
                 net.check(owner.run(images).values, images)
     except (RefusedError, RemoteProtocolError) as error:
-        assert struck.wait(5), f"failed before anything happened: {error}"
-        assert str(error)
-        return time.monotonic()
-    raise AssertionError("the run ended without an error")
+        failed, reason = time.monotonic(), str(error)
+    else:
+        pytest.fail("the run ended without an error")
+    assert struck.wait(5), f"failed before anything happened: {reason}"
+    return failed
 
 
 def strike(
@@ -138,10 +140,8 @@ def test_sessions_of_others_go_on_while_owners_vanish(commands: Any, bundles: An
             other = client(commands, bundles)
             timer = threading.Timer(rng.uniform(0.0, 0.05), other._hang_up)
             timer.start()
-            try:
+            with contextlib.suppress(SecureImgError, RefusedError, OSError, ValueError):  # its own wires are gone
                 for _ in range(50):
                     net.check(other.run(images).values, images)
-            except Exception as error:  # noqa: BLE001 - its own connection is gone: any error but a wrong answer is right
-                assert not isinstance(error, AssertionError)
             timer.join(5)
             net.check(owner.run(images).values, images)

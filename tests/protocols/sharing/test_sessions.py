@@ -19,7 +19,7 @@ from protocols import Code, RefusedError
 from protocols.conversation import Conversation
 from protocols.identity import PARTY_ROLES
 from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Role, Supply
-from protocols.sharing.messages import Deal, Engage, Join, Open
+from protocols.sharing.messages import Engage, Join, Open
 from protocols.sharing.talk import Talk
 from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
@@ -50,6 +50,16 @@ def talk_to(server: Any, bundle: Path, side: Role, rules: Any, role: str, patien
     )
 
 
+def turned_away(talk: Talk, message: Any, body: bytes = b"") -> bool:
+    """Whether the service refuses, or closes the connection without a word."""
+    try:
+        talk.say(message, body)
+        talk.hear()
+    except (OSError, RemoteProtocolError, RefusedError):
+        return True
+    return False
+
+
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:
     """Run tasks at the same time; return what each returned or raised."""
     results: list[Any] = [None] * len(tasks)
@@ -71,7 +81,7 @@ def at_once(*tasks: Callable[[], Any]) -> list[Any]:
 
 @pytest.mark.parametrize("dealing", DEALINGS)
 def test_answers_are_those_of_the_plain_model(deployment: Any, seeds_used: list[Any], dealing: Any) -> None:
-    """Several requests of different sizes in one session, prepared ahead or not; weights come once, correlations never twice."""
+    """Several requests of different sizes in one session, prepared ahead or not; weights come once."""
     net, weights = deployment.net, []
     with deployment.client(dealing=dealing) as client:
         assert client.program.fingerprint == net.program.public.fingerprint
@@ -234,15 +244,11 @@ def test_only_party_0_can_join_party_1(deployment: Any, bundles: dict[str, Path]
     join = Join(session=secrets.token_hex(16), owner="ab" * 32, dealing="client-aided", stream="to party 1")
     for name in ("owner", "party-1", "dealer"):
         talk = talk_to(deployment.one, bundles[name], Role.ZERO, JOIN, "party-1")
-        with pytest.raises((OSError, RemoteProtocolError, RefusedError)):
-            talk.say(join)
-            talk.hear()
+        assert turned_away(talk, join)
         talk.wire.close()
     for name in ("party-0", "party-1", "dealer"):
         talk = talk_to(deployment.zero, bundles[name], Role.OWNER, VISIT, "party-0")
-        with pytest.raises((OSError, RemoteProtocolError, RefusedError)):
-            talk.say(Open(session=secrets.token_hex(16), dealing="client-aided"))
-            talk.hear()
+        assert turned_away(talk, Open(session=secrets.token_hex(16), dealing="client-aided"))
         talk.wire.close()
     assert join.session not in deployment.one._streams
 
@@ -255,11 +261,9 @@ def test_the_dealer_deals_to_the_parties_alone_and_each_part_once(deployment: An
     address = deployment.dealer.listener.address
     for name in ("owner", "dealer"):
         talk = talk_to(deployment.dealer, bundles[name], Role.PARTY, SUPPLY, "dealer")
-        with pytest.raises((OSError, RemoteProtocolError, RefusedError)):
-            talk.say(Engage(party=1, epoch=epoch), seed + public.to_bytes())
-            talk.hear()
+        assert turned_away(talk, Engage(party=1, epoch=epoch), seed + public.to_bytes())
         talk.wire.close()
-    with pytest.raises(RemoteProtocolError, match="refused|closed|broke"):
+    with pytest.raises(RemoteProtocolError, match=r"refused|closed|broke"):
         Supply(address, bundles["party-0"], 1, epoch, seed + public.to_bytes(), 5.0)
     with (
         Supply(address, bundles["party-0"], 0, epoch, b"", 5.0) as zero,
