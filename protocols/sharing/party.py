@@ -236,7 +236,11 @@ class PartyServer:
     def _prepare(self, talk: Talk, session: _Session, message: Prepare, body: Bytes) -> None:
         start = time.perf_counter()
         before = session.supply.received if session.supply else 0
-        size = sharing.cost_of(session.public, message.images).offline_bytes if self.number else 0
+        needed = SEED_BYTES + sharing.cost_of(session.public, message.images).offline_bytes
+        if needed > self.limits.caps.corrections:  # party 0 gets a seed, but its work and memory grow alike
+            said = f"{message.images} images need {needed} bytes of corrections, the limit is {self.limits.caps.corrections}"
+            raise _Trouble(Code.DEALER, said, "send fewer images at a time")
+        size = needed - SEED_BYTES if self.number else 0
         try:
             if session.dealing == "client-aided":
                 seed, corrections = body[:SEED_BYTES].tobytes(), body[SEED_BYTES:]
@@ -473,12 +477,13 @@ class PartyOneServer(PartyServer):
         self._change = threading.Condition()
         self._streams: dict[str, dict[str, Guest]] = {}
         self._links: dict[str, tuple[str, Dealing, Link, str]] = {}
+        self._timers: dict[str, threading.Timer] = {}
         super().__init__(identity, **options)  # type: ignore[arg-type]
 
     def _weight_seed(self, dealing: Dealing, owner: str) -> bytes:
         """The mask of the weights: one for the dealer process, one for each owner that deals itself."""
         if dealing == "dealer" and self._stock is not None:
-            return self._stock.weight_seed()
+            return self._stock.weight_seed(self._program)
         name = (dealing, owner if dealing == "client-aided" else "")
         with self._change:
             seed = self._seeds.pop(name, None) or sharing.fresh_seed()
@@ -516,6 +521,7 @@ class PartyOneServer(PartyServer):
                 self._expire(message.session)
                 return
             del self._streams[message.session]
+            self._keep_waiting(message.session)
         link = Link(streams["to party 0"].sock, streams["to party 1"].sock, self.limits.patience)
         try:
             if weights:
@@ -530,8 +536,8 @@ class PartyOneServer(PartyServer):
             return
         with self._change:
             self._links[message.session] = message.owner, message.dealing, link, epoch
+            self._expire(message.session)
             self._change.notify_all()
-        self._expire(message.session)
 
     def _fill(self, link: Link, epoch: str) -> None:
         """Keep what party 0 orders for both stocks."""
@@ -550,15 +556,25 @@ class PartyOneServer(PartyServer):
 
         def give_up() -> None:
             with self._change:
+                if self._timers.get(session) is not threading.current_thread():
+                    return
+                del self._timers[session]
                 streams, waiting = self._streams.pop(session, {}), self._links.pop(session, None)
             for guest in streams.values():
                 guest.sock.close()
             if waiting is not None:
                 waiting[2].close()
 
-        timer = threading.Timer(2 * self.limits.patience, give_up)
+        self._keep_waiting(session)
+        timer = self._timers[session] = threading.Timer(2 * self.limits.patience, give_up)
         timer.daemon = True
         timer.start()
+
+    def _keep_waiting(self, session: str) -> None:
+        """Call `_expire` off: what it waits for is here. A timer is a thread, which a session must not leave behind."""
+        timer = self._timers.pop(session, None)
+        if timer is not None:
+            timer.cancel()
 
     def _open(self, message: Open, guest: Guest) -> _Session:
         self._allow(message.dealing)
@@ -579,6 +595,7 @@ class PartyOneServer(PartyServer):
             if owner != guest.fingerprint or dealing != message.dealing:
                 raise _Trouble(Code.PEER, "party 0 knows this session as another owner's", "open a session of your own")
             del self._links[message.session]
+            self._keep_waiting(message.session)
         return _Session(message.session, owner, dealing, link, self._runner, public, epoch)
 
 

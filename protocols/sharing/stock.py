@@ -17,7 +17,7 @@ from protocols.identity import write_private
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
 from secureimg.errors import BlobError, BudgetError, KeyMaterialError, RemoteProtocolError, SecureImgError
-from secureimg.sharing import Correlation, CorrelationStore, PublicProgram, cost_of, fresh_seed
+from secureimg.sharing import Correlation, CorrelationStore, Program, PublicProgram, cost_of, fresh_seed
 from secureimg.sharing.streams import SEED_BYTES
 
 __all__ = ["Keeper", "Stock", "agree", "fill_orders", "order"]
@@ -55,8 +55,11 @@ class Stock:
         """Give the store up."""
         self.store.close()
 
-    def weight_seed(self) -> bytes:
-        """Party 1's weight seed for the dealer process: the same as long as the stock lives."""
+    def weight_seed(self, program: Program) -> bytes:
+        """Party 1's weight seed for the dealer process: the same as long as the stock and the model live.
+
+        Another model gets another seed: under one mask, the difference of two models' weights would be open to party 0.
+        """
         path = self._directory / "weights.seed"
         with self._lock:  # both connections of a link ask at once
             if not path.exists():
@@ -70,7 +73,7 @@ class Stock:
             raise KeyMaterialError(
                 f"{path} has {len(seed)} bytes, expected {SEED_BYTES}: remove the stock and make a new one"
             )
-        return seed
+        return program.weight_seed(seed)
 
     def put(self, supply: Supply, public: PublicProgram, token: str, images: int) -> None:
         """Fetch this party's part of a correlation and keep it."""

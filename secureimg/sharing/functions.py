@@ -31,7 +31,7 @@ import math
 from collections.abc import Callable
 from functools import lru_cache, singledispatch
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -39,10 +39,8 @@ from secureimg.errors import CompileError
 from secureimg.graph import Node, ops
 from secureimg.sharing import text
 from secureimg.sharing.bounds import Bound
+from secureimg.sharing.builder import Builder, Value
 from secureimg.sharing.curves import Array, Curve, curve_through, curve_within, sigmoid_curve, tanh_curve
-
-if TYPE_CHECKING:
-    from secureimg.sharing.compiler import _Builder, _Value
 
 __all__ = ["LARGEST_EXPONENT", "LARGEST_RATIO", "bend", "lower_function"]
 
@@ -69,7 +67,7 @@ _FUNCTIONS: Final[dict[str, Callable[[Array], Array]]] = {
 # --------------------------------------------------------------------------------------------------- registers, curves
 
 
-def bend(builder: _Builder, value: _Value, curve: Curve, bound: Bound, unit: float | None = None) -> _Value:
+def bend(builder: Builder, value: Value, curve: Curve, bound: Bound, unit: float | None = None) -> Value:
     """A piecewise linear curve: one gate on a copy of the value for each knot; 3 rounds.
 
     What fixed point adds to the curve's error is at most half of it. The result is labelled so that after the usual
@@ -123,7 +121,7 @@ def _integer_slopes(places: Array, heights: Array) -> tuple[int, tuple[int, ...]
     return start, tuple(after - before for before, after in pairwise(slopes))
 
 
-def _relabelled(builder: _Builder, value: _Value, shift: int) -> _Value:
+def _relabelled(builder: Builder, value: Value, shift: int) -> Value:
     """The same integers with `shift` more fractional bits and a factor that makes up for it."""
     old = builder.register(value)
     out = builder.new(old.shape, old.scale + shift, old.factor * 2.0**shift, value.bound)
@@ -131,7 +129,7 @@ def _relabelled(builder: _Builder, value: _Value, shift: int) -> _Value:
     return out
 
 
-def _resolved(builder: _Builder, value: _Value, low: float, high: float, fewest: int = _FEWEST_PLACES) -> _Value:
+def _resolved(builder: Builder, value: Value, low: float, high: float, fewest: int = _FEWEST_PLACES) -> Value:
     """The value, up to twice `high`, with 13 to 18 bits for `low` after the usual truncation; at least `fewest`."""
     value = builder.wide(value)
     old = builder.register(value)
@@ -148,7 +146,7 @@ def _resolved(builder: _Builder, value: _Value, low: float, high: float, fewest:
     return value
 
 
-def _product(builder: _Builder, left: _Value, right: _Value, bound: Bound, unit: float) -> _Value:
+def _product(builder: Builder, left: Value, right: Value, bound: Bound, unit: float) -> Value:
     """A product, labelled so that after the usual truncation its last place is at most `unit`."""
     a, b = builder.truncated(left), builder.truncated(right)
     one, two = builder.register(a), builder.register(b)
@@ -163,7 +161,7 @@ def _product(builder: _Builder, left: _Value, right: _Value, bound: Bound, unit:
 
 
 def _range(
-    builder: _Builder, op: ops.Reciprocal | ops.InverseSqrt | ops.Sqrt | ops.Divide, name: str
+    builder: Builder, op: ops.Reciprocal | ops.InverseSqrt | ops.Sqrt | ops.Divide, name: str
 ) -> tuple[float, float]:
     """The op's stated range, or what is known of its input."""
     if op.low is not None and op.high is not None:
@@ -199,7 +197,7 @@ def _scaled(name: str, low: float, high: float, error: float) -> Curve:
     return curve_through(np.array(curve.knots) * low, curve.heights * top, curve.error, True)
 
 
-def _reciprocal(builder: _Builder, value: _Value, low: float, high: float) -> _Value:
+def _reciprocal(builder: Builder, value: Value, low: float, high: float) -> Value:
     value = _resolved(builder, value, low, high)
     unit = 2.0**-_PLACES / high
     bound = Bound(1.25 / low, 1 / low)
@@ -213,7 +211,7 @@ def _reciprocal(builder: _Builder, value: _Value, low: float, high: float) -> _V
     return _product(builder, y, correction, bound, unit)
 
 
-def _inverse_sqrt(builder: _Builder, value: _Value, low: float, high: float) -> _Value:
+def _inverse_sqrt(builder: Builder, value: Value, low: float, high: float) -> Value:
     value = _resolved(builder, value, low, high)
     unit = 2.0**-_PLACES / math.sqrt(high)
     bound = Bound(1.25 / math.sqrt(low), 1 / math.sqrt(low))
@@ -228,7 +226,7 @@ def _inverse_sqrt(builder: _Builder, value: _Value, low: float, high: float) -> 
     return _product(builder, y, correction, bound, unit)
 
 
-def _sqrt(builder: _Builder, value: _Value, low: float, high: float) -> _Value:
+def _sqrt(builder: Builder, value: Value, low: float, high: float) -> Value:
     register = builder.register(value)
     edge = max(low, high / LARGEST_RATIO, register.factor * 2.0 ** (_ROOT_PLACES - register.scale))
     if low < edge and edge > high / 2:
@@ -249,20 +247,20 @@ def _sqrt(builder: _Builder, value: _Value, low: float, high: float) -> _Value:
 
 
 @singledispatch
-def lower_function(op: ops.Op, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def lower_function(op: ops.Op, builder: Builder, node: Node, *values: Value) -> Value:
     """Emit the steps of an op; see the table above for errors, comparisons and rounds."""
     raise TypeError(f"{op.kind} is not a function of one value")
 
 
 @lower_function.register(ops.Abs)
-def _(op: ops.Abs, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Abs, builder: Builder, node: Node, *values: Value) -> Value:
     positive, whole = builder.relu(values[0], values[0].bound, both=True)
     assert whole is not None
     return builder.combine([(positive, 2.0), (whole, -1.0)], builder.bounds[node.name])
 
 
 @lower_function.register(ops.Clip)
-def _(op: ops.Clip, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Clip, builder: Builder, node: Node, *values: Value) -> Value:
     (value,), bound = values, builder.bounds[node.name]
     if math.isfinite(op.low) and math.isfinite(op.high):
         ends = np.array([op.low, op.high])
@@ -274,17 +272,17 @@ def _(op: ops.Clip, builder: _Builder, node: Node, *values: _Value) -> _Value:
 
 
 @lower_function.register(ops.Sigmoid)
-def _(op: ops.Sigmoid, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Sigmoid, builder: Builder, node: Node, *values: Value) -> Value:
     return bend(builder, values[0], sigmoid_curve(), builder.bounds[node.name])
 
 
 @lower_function.register(ops.Tanh)
-def _(op: ops.Tanh, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Tanh, builder: Builder, node: Node, *values: Value) -> Value:
     return bend(builder, values[0], tanh_curve(), builder.bounds[node.name])
 
 
 @lower_function.register(ops.Exp)
-def _(op: ops.Exp, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Exp, builder: Builder, node: Node, *values: Value) -> Value:
     known = builder.bounds[node.inputs[0]]
     if op.low is not None and op.high is not None:
         low, high = op.low, op.high
@@ -303,22 +301,22 @@ def _(op: ops.Exp, builder: _Builder, node: Node, *values: _Value) -> _Value:
 
 
 @lower_function.register(ops.Reciprocal)
-def _(op: ops.Reciprocal, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Reciprocal, builder: Builder, node: Node, *values: Value) -> Value:
     return _reciprocal(builder, values[0], *_range(builder, op, node.inputs[0]))
 
 
 @lower_function.register(ops.InverseSqrt)
-def _(op: ops.InverseSqrt, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.InverseSqrt, builder: Builder, node: Node, *values: Value) -> Value:
     return _inverse_sqrt(builder, values[0], *_range(builder, op, node.inputs[0]))
 
 
 @lower_function.register(ops.Sqrt)
-def _(op: ops.Sqrt, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Sqrt, builder: Builder, node: Node, *values: Value) -> Value:
     return _sqrt(builder, values[0], *_range(builder, op, node.inputs[0]))
 
 
 @lower_function.register(ops.Divide)
-def _(op: ops.Divide, builder: _Builder, node: Node, *values: _Value) -> _Value:
+def _(op: ops.Divide, builder: Builder, node: Node, *values: Value) -> Value:
     numerator, divisor = values
     inverse = _reciprocal(builder, divisor, *_range(builder, op, node.inputs[1]))
     bound = builder.bounds[node.name]

@@ -17,6 +17,7 @@ from secureimg.graph.ops import ArgMax, Op, Softmax
 from secureimg.sharing import text
 from secureimg.sharing.checks import check_program
 from secureimg.sharing.ring import byte_width
+from secureimg.sharing.streams import SEED_BYTES
 
 __all__ = ["MAX_PROGRAM_BYTES", "Program", "PublicProgram", "Reveal", "Weights"]
 
@@ -197,6 +198,15 @@ class Program:
 
     public: PublicProgram
     weights: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64] | None]] = field(repr=False)
+
+    def weight_seed(self, master: bytes) -> bytes:
+        """Seed of this model's weight mask from a lasting 32-byte secret: another model, other weights, another mask."""
+        digest = hashlib.blake2b(self.public.to_bytes(), key=master, digest_size=SEED_BYTES, person=b"secureimg-mask-1")
+        for number in sorted(self.weights):
+            words, added = self.weights[number]
+            digest.update(f"{number} {words.shape}".encode() + words.tobytes())
+            digest.update(b"" if added is None else added.tobytes())
+        return digest.digest()
 
     def with_reveal(self, **changes: Any) -> Program:
         """A copy whose public part has some attributes changed."""

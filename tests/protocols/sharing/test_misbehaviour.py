@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
 import socket
 import ssl
@@ -20,7 +21,7 @@ from protocols import Code, RefusedError
 from protocols.conversation import Conversation
 from protocols.identity import PARTY_ROLES
 from protocols.messages import Hangup
-from protocols.sharing import JOIN, SUPPLY, VISIT, Caps, Link, Role
+from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Link, Role
 from protocols.sharing.listener import Guest, Listener
 from protocols.sharing.messages import CATALOGUE, Deal, Dealt, Engaged, Input, Join, Joined, Open, Prepare, Welcome
 from protocols.sharing.talk import Talk
@@ -182,6 +183,11 @@ def agree_then(fault: Callable[[Link], Any]) -> Callable[[Link], None]:
     return play
 
 
+def misbehave(fault: Callable[[Link], Any], link: Link) -> None:
+    with contextlib.suppress(OSError, RemoteProtocolError):  # the victim may be faster, and the link gone
+        fault(link)
+
+
 LINK_FAULTS: dict[str, tuple[Callable[[Link], Any], float, str]] = {
     "closes": (Link.close, 0.0, "link"),
     "resets": (reset, 0.0, "link"),
@@ -207,7 +213,7 @@ def test_party_1_outlives_a_party_0_that(impatient: Any, what: str) -> None:
     owner.welcome()
     owner.prepare()
     owner.talk.say(Input(request=0), owner.input())
-    thread = threading.Thread(target=fault, args=(fake.link,), daemon=True)
+    thread = threading.Thread(target=misbehave, args=(fault, fake.link), daemon=True)
     thread.start()
     owner.ends_in_time(limit + PATIENCE, match)
     fake.close()
@@ -260,7 +266,7 @@ def test_party_0_outlives_a_party_1_that(impatient: Any, fooled: Any, what: str)
         owner.prepare()
         assert fake.linked.wait(5)
         owner.talk.say(Input(request=0), owner.input())
-        thread = threading.Thread(target=fault, args=(fake.link,), daemon=True)
+        thread = threading.Thread(target=misbehave, args=(fault, fake.link), daemon=True)
         thread.start()
         owner.ends_in_time(limit + PATIENCE, match)
         fake.close()
@@ -500,6 +506,34 @@ def test_an_owner_that_sends_nonsense_is_told_so(impatient: Any, number: int, wh
     if fake is not None:
         fake.close()
     impatient.serves()
+
+
+@pytest.mark.parametrize("dealing", DEALINGS)
+def test_more_images_than_a_party_has_room_for_are_refused(impatient: Any, dealing: Any) -> None:
+    """Party 0 gets a seed whatever the number of images: it must not take it for a small request."""
+    room = 32 + sharing.cost_of(impatient.net.program.public, 3).offline_bytes
+    limits = dataclasses.replace(impatient.limits, caps=Caps(corrections=room))
+    zero = impatient.start_zero(impatient.one.listener.address, limits=limits)
+    images = impatient.net.images(3)
+    with impatient.client(zero=zero, dealing=dealing) as client:
+        impatient.net.check(client.run(images).values, images)
+        with pytest.raises(RefusedError, match=f"4 images need .* the limit is {room}: send fewer images"):
+            client.prepare(4)
+    impatient.serves(zero=zero)
+
+
+def test_a_session_leaves_no_timer_behind(impatient: Any) -> None:
+    """Sessions may come many a second: what waits for something that came must end with it, not with the patience."""
+
+    def timers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+
+    before = timers()
+    impatient.serves()
+    deadline = time.monotonic() + PATIENCE
+    while timers() - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_party_that_freezes_while_connecting_does_not_hold_others(impatient: Any) -> None:

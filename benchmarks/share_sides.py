@@ -1,0 +1,123 @@
+"""The measured objects, each living in a process of its own: the owner with its parties and dealer; the plain model."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.cli.options import DealerKind, ModelOptions, Reveal, ShareOptions
+from protocols.cli.shares import ShareProcesses
+from protocols.memory_use import peak_memory, peak_of
+from secureimg.graph import load_model, run_plain, simplify
+from secureimg.sharing import warm_up
+
+from .share_network import Network, router
+from .share_rows import Work
+
+__all__ = ["Once", "OwnerSide", "PlainSide", "model_options"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Once:
+    """One image: offline, then online. Seconds and bytes; `online_bytes` and `dealt` as the parties counted them."""
+
+    values: Array
+    offline: float
+    online: float
+    rounds: int
+    online_bytes: int
+    dealt: int
+    weights: int
+    owner_up: int
+    owner_down: int
+
+
+def model_options(work: Work, path: Path) -> tuple[ModelOptions, ShareOptions]:
+    """Return what `secureimg party` is told about a row."""
+    return (
+        ModelOptions(str(path), input_range=work.input_range),
+        ShareOptions(reveal=Reveal(work.reveal), public_weights=work.public_weights),
+    )
+
+
+class OwnerSide:
+    """An owner in this process, connected to parties (and a dealer) in processes of their own, over TLS.
+
+    Parameters
+    ----------
+    model : ModelOptions
+    options : ShareOptions
+    dealer : DealerKind
+    network : Network
+        Shaped by relays, unless it is unshaped.
+    """
+
+    def __init__(self, model: ModelOptions, options: ShareOptions, dealer: DealerKind, network: Network) -> None:
+        self._stack = ExitStack()
+        try:
+            warm_up()
+            route = router(network, self._stack)
+            self._processes = self._stack.enter_context(ShareProcesses(model, options, dealer, route=route))
+            started = time.perf_counter()
+            self._client = self._stack.enter_context(self._processes.client())
+            self._open_seconds = time.perf_counter() - started
+        except BaseException:
+            self._stack.close()
+            raise
+        self._peaks: tuple[int, int] = (0, 0)
+
+    def run(self, image: Array) -> Once:
+        """Prepare and run one image of the graph's input shape."""
+        offline = self._client.prepare(1)
+        answer = self._client.run(image[None])
+        self._peaks = answer.peak_rss
+        return Once(
+            answer.values[0], offline.seconds, answer.seconds, answer.rounds, sum(answer.sent), offline.dealt,
+            offline.weights, answer.up, answer.down,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What compiling took, and the peak memory of every process in bytes."""
+        peaks = {"party 0": self._peaks[0], "party 1": self._peaks[1], "owner": peak_memory(children=False)}
+        if "dealer" in self._processes.pids:
+            peaks["dealer"] = peak_of(self._processes.pids["dealer"])
+        return {"compile": self._processes.compile_seconds, "open": self._open_seconds, "peak_rss": peaks}
+
+    def close(self) -> None:
+        """End all processes."""
+        self._stack.close()
+
+
+class PlainSide:
+    """The same file in the clear, with numpy."""
+
+    def __init__(self, model: Path) -> None:
+        self._body = simplify(load_model(model).body_and_tail()[0])
+
+    def evaluate(self, images: Array, calls: int) -> tuple[list[float], Array]:
+        """Answer each image by itself; return the least seconds of some calls for each, and the answers."""
+        seconds, values = [], []
+        for image in images:
+            least, value = math.inf, image
+            for _ in range(calls):
+                started = time.perf_counter()
+                value = run_plain(self._body, image[None])[0]
+                least = min(least, time.perf_counter() - started)
+            seconds.append(least)
+            values.append(value)
+        return seconds, np.stack(values)
+
+
+def scratch(stack: ExitStack) -> Path:
+    """Return a new directory that lives as long as `stack`."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-bench-")))

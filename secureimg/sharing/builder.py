@@ -1,0 +1,237 @@
+"""What the compiler builds with: registers with bounds, and the steps that every op is made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureimg.errors import CompileError
+from secureimg.graph import Graph
+from secureimg.sharing import text
+from secureimg.sharing.bounds import Bound
+from secureimg.sharing.gate import DIGIT_BITS
+from secureimg.sharing.ring import LIMIT_BITS, encode
+
+__all__ = ["Builder", "Value"]
+
+_LARGEST_WEIGHT_BITS: Final = 26
+
+
+@dataclass(frozen=True)
+class Value:
+    """A register with what the compiler knows of it."""
+
+    number: int
+    bound: Bound
+    ring: int = 64
+
+
+class Builder:
+    """A program under construction.
+
+    Parameters
+    ----------
+    graph : Graph
+    bounds : dict of str to Bound
+    fraction : int
+        Fractional bits between layers.
+    hidden : bool
+        Whether party 1 alone knows the weights.
+    """
+
+    window_slack: Final = 11
+    """Signs may be wrong for values this many bits below the usual ones."""
+
+    def __init__(self, graph: Graph, bounds: dict[str, Bound], fraction: int, *, hidden: bool) -> None:
+        self.graph, self.bounds, self.fraction, self.hidden = graph, bounds, fraction, hidden
+        self.registers: list[text.Register] = []
+        self.steps: list[text.Step] = []
+        self.weights: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64] | None]] = {}
+        self.blinds: dict[int, int] = {}
+        self.truncations: dict[int, Value] = {}
+        self.name = graph.input
+
+    # ------------------------------------------------------------------------------------------ registers and checks
+
+    def new(self, shape: text.Shape, scale: int, factor: float, bound: Bound, ring: int = 64) -> Value:
+        """A new register; refuse what could wrap around."""
+        bits = math.log2(max(bound.most / factor, 2.0**-60)) + scale
+        if bits >= LIMIT_BITS:
+            raise CompileError(
+                f"layer {self.name!r}: values up to {bound.most:.4g} with {scale} fractional bits need {bits + 1:.1f} bits, "
+                f"the limit is {LIMIT_BITS}: pass typical samples, scale the weights down, or use fewer fraction_bits"
+            )
+        self.registers.append(text.Register(shape=tuple(shape), scale=scale, factor=factor))
+        return Value(len(self.registers) - 1, bound, ring)
+
+    def emit(self, step: text.Step) -> None:
+        """Append a step."""
+        self.steps.append(step)
+
+    def register(self, value: Value) -> text.Register:
+        """Shape, scale and factor of a value."""
+        return self.registers[value.number]
+
+    def units(self, value: Value, drop: int = 0) -> float:
+        """Largest integer that a value can hold after dropping some bits."""
+        register = self.register(value)
+        return value.bound.most / register.factor * 2.0 ** (register.scale - drop) + 2
+
+    def drop(self, value: Value) -> int:
+        """Fractional bits that a value has too many."""
+        return max(0, self.register(value).scale - self.fraction)
+
+    def bits(self, value: Value, drop: int, spare: int) -> int:
+        """Ring that a value fits into after dropping bits, with `spare` bits above its size; refuse more than 62 bits."""
+        # the window is as blind at the ends of the ring as it is around 0: keep the largest values off both
+        bits = max(4, math.ceil(math.log2(self.units(value, drop) * (1 + 2.0 ** (1 - self.window_slack)) + 4)) + spare)
+        if bits + drop > 62:
+            raise CompileError(
+                f"layer {self.name!r}: values up to {value.bound.most:.4g} need a ring of {bits + drop} bits, the "
+                "limit is 62: pass typical samples, scale the weights down, or use fewer fraction_bits"
+            )
+        return bits
+
+    def digit(self, value: Value, drop: int, sign: int, *, strict: bool = True) -> int:
+        """Bits of a digit such that signs are wrong only for values that are small among the usual ones.
+
+        If not even the widest window does it: refuse, or take that one if not `strict`.
+        """
+        register = self.register(value)
+        usual = value.bound.usual / register.factor * 2.0 ** (register.scale - drop)
+        allowed = max(0, math.floor(math.log2(max(usual, 1.0))) - self.window_slack)
+        for digit in DIGIT_BITS:
+            if sign - 4 * digit <= allowed:
+                return digit
+        if not strict:
+            return DIGIT_BITS[-1]
+        raise CompileError(
+            f"layer {self.name!r}: values up to {value.bound.most:.4g} beside usual ones of {value.bound.usual:.4g} need a "
+            f"comparison of {sign - allowed} bits, the limit is {4 * DIGIT_BITS[-1]}: pass typical samples, or scale the "
+            "weights down"
+        )
+
+    # ------------------------------------------------------------------------------------------------- building steps
+
+    def truncated(self, value: Value) -> Value:
+        """The value with no more than the usual fractional bits, in the full ring."""
+        drop = self.drop(value)
+        if not drop and value.ring == 64:
+            return value
+        if value.number not in self.truncations:
+            old = self.register(value)
+            bits = self.bits(value, drop, 2)
+            out = self.new(old.shape, old.scale - drop, old.factor, value.bound)
+            self.emit(
+                text.Truncate(name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, width=64)
+            )
+            self.truncations[value.number] = out
+        return self.truncations[value.number]
+
+    def wide(self, value: Value) -> Value:
+        """The value in the full ring."""
+        return value if value.ring == 64 else self.truncated(value)
+
+    def relu(
+        self, value: Value, bound: Bound, *, both: bool = False, strict: bool = True
+    ) -> tuple[Value, Value | None]:
+        """``max(value, 0)``, and the value itself if `both`, with the usual fractional bits."""
+        old, drop = self.register(value), self.drop(value)
+        bits = self.bits(value, drop, 2)
+        out = self.new(old.shape, old.scale - drop, old.factor, bound)
+        whole = self.new(old.shape, old.scale - drop, old.factor, value.bound) if both else None
+        self.emit(text.Relu(
+            name=self.name, out=out.number, source=value.number, drop=drop, bits=bits,
+            digit=self.digit(value, drop, bits - 2, strict=strict), width=64, whole=whole.number if whole else None,
+        ))  # fmt: skip
+        return out, whole
+
+    def combine(self, terms: list[tuple[Value, float]], bound: Bound, constant: float = 0.0) -> Value:
+        """``sum(c * x) + constant`` with public c; exact where every c * factor is a power of two."""
+        terms = [(self.wide(value), c) for value, c in terms]
+        held = [(self.register(value), c) for value, c in terms]
+        common = held[0][0].factor if len({register.factor for register, _ in held}) == 1 else 1.0
+        need = []
+        for register, c in held:
+            ratio = abs(c) * register.factor / common
+            exponent = math.log2(ratio)
+            plain = ratio >= 1 and float(ratio).is_integer() and ratio < 2**20
+            need.append(register.scale + (0 if plain else -round(exponent) if exponent.is_integer() else self.fraction))
+        scale = max(need)
+        factors = tuple(round(c * register.factor / common * 2.0 ** (scale - register.scale)) for register, c in held)
+        out = self.new(held[0][0].shape, scale, common, bound)
+        fixed = round(constant / common * 2.0**scale)
+        self.emit(text.Combine(name=self.name, out=out.number, sources=tuple(value.number for value, _ in terms),
+                               factors=factors, constant=fixed))  # fmt: skip
+        return out
+
+    def linear(
+        self, value: Value, geometry: text.Geometry, weight: NDArray[np.float64], bias: NDArray[np.float64] | None,
+        bound: Bound,
+    ) -> Value:  # fmt: skip
+        """A linear map; its source is blinded first if party 1 alone knows the weights."""
+        value = self.truncated(value)
+        register = self.register(value)
+        source = value.number
+        if self.hidden:
+            if source not in self.blinds:
+                blind = self.new(register.shape, register.scale, register.factor, value.bound)
+                self.emit(text.Blind(name=self.name, out=blind.number, source=source, width=64))
+                self.blinds[source] = blind.number
+            source = self.blinds[source]
+        weight = weight * register.factor
+        places = _weight_places(weight, self.fraction)
+        scale = register.scale + places
+        out = self.new(geometry.out_shape, scale, 1.0, bound)
+        words = encode(weight, places)
+        added = None if bias is None else encode(bias, scale)
+        self.weights[len(self.steps)] = (np.ascontiguousarray(words), added)
+        self.emit(
+            text.Linear(name=self.name, out=out.number, source=source, geometry=geometry, hidden=self.hidden, width=64)
+        )
+        return out
+
+    def rearranged(
+        self, value: Value, kind: Any, shape: text.Shape, numbers: tuple[tuple[int, ...], ...] = (), fill: int = 0
+    ) -> Value:
+        """Elements moved, see `text.Rearrange`."""
+        old = self.register(value)
+        out = self.new(shape, old.scale, old.factor, value.bound, value.ring)
+        self.emit(
+            text.Rearrange(name=self.name, out=out.number, source=value.number, kind=kind, numbers=numbers, value=fill)
+        )
+        return out
+
+    def multiply(self, left: Value, right: Value, bound: Bound) -> Value:
+        """Product of two shared values."""
+        a, b = self.truncated(left), self.truncated(right)
+        one, two = self.register(a), self.register(b)
+        out = self.new(one.shape, one.scale + two.scale, one.factor * two.factor, bound)
+        self.emit(text.Multiply(name=self.name, out=out.number, left=a.number, right=b.number, width=64))
+        return out
+
+    def leveled(self, value: Value) -> Value:
+        """The same value with factor 1."""
+        old = self.register(value)
+        if old.factor == 1.0:
+            return value
+        scaled = self.new(old.shape, old.scale + self.fraction, 1.0, value.bound)
+        self.emit(text.Combine(name=self.name, out=scaled.number, sources=(value.number,),
+                               factors=(round(old.factor * 2.0**self.fraction),)))  # fmt: skip
+        return scaled
+
+
+def _weight_places(weight: NDArray[np.float64], fraction: int) -> int:
+    """Fractional bits with which rounding changes weights by ``2^-fraction`` of their usual size.
+
+    Rounded weights err alike in every position of an image, so nothing averages it out: it is the largest error of a deep
+    network, and weights of a wide layer are small.
+    """
+    size = float(np.sqrt(np.mean(np.square(weight[weight != 0.0])))) if weight.any() else 1.0
+    places = math.ceil(fraction - math.log2(math.sqrt(12.0) * size))
+    largest = math.log2(float(np.abs(weight).max(initial=2.0**-40)))
+    return max(4, min(places, math.floor(_LARGEST_WEIGHT_BITS - largest)))
