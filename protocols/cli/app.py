@@ -35,6 +35,7 @@ app.command("infer")(serving.infer)
 app.command("identities")(parties.identities)
 app.command("party")(parties.party)
 app.command("dealer")(parties.dealer)
+app.command("stock")(parties.stock)
 
 
 def main() -> None:

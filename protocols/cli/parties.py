@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import os
 import signal
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from protocols.cli.console import amount, err, out, write_json
 from protocols.cli.options import (
@@ -32,9 +35,9 @@ from protocols.identity import create_party_identities
 from protocols.memory_use import peak_memory
 from protocols.sharing import DealerServer, PartyLimits, PartyOneServer, PartyServer, PartyZeroServer
 from secureimg.errors import SecureImgError
-from secureimg.sharing import cost_of, warm_up
+from secureimg.sharing import CorrelationStore, cost_of, warm_up
 
-__all__ = ["dealer", "identities", "party"]
+__all__ = ["dealer", "identities", "party", "stock"]
 
 Identity = Annotated[Path, typer.Option(metavar="FILE.pem", help="This machine's bundle, from `secureimg identities`.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -163,6 +166,28 @@ def dealer(
         _serve(listener.run, listener.stop, listener.address, {"dealer": True}, until_stdin_closes, as_json)
     finally:
         listener.close()
+
+
+def stock(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `secureimg party --store` was given.")],
+    as_json: Json = False,
+) -> None:
+    """List the correlations that a party keeps for later. The party must not be running: a stock serves one process."""
+    if not (directory / "correlations").is_dir():
+        raise SecureImgError(f"{directory} holds no stock: name the directory that `secureimg party --store` was given")
+    with CorrelationStore(directory / "correlations") as store:
+        items, counts = store.available(), store.counts()
+    if as_json:
+        write_json({"counts": counts, "correlations": [dataclasses.asdict(item) for item in items]})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "program", "images", "bytes", "made"):
+        table.add_column(title)
+    for item in items:
+        made = datetime.datetime.fromtimestamp(item.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        table.add_row(item.id, item.program[:12], str(item.images), amount(item.size), made)
+    out.print(table)
+    out.print(f"{counts['available']} to use, {counts['spent']} spent, {amount(counts['bytes'])}")
 
 
 def _dealers(words: list[str]) -> tuple[bool, tuple[str, int] | None]:

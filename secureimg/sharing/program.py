@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -199,16 +199,17 @@ class Program:
     public: PublicProgram
     weights: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64] | None]] = field(repr=False)
 
-    def weight_seed(self, master: bytes) -> bytes:
-        """Seed of this model's weight mask from a lasting 32-byte secret: another model, other weights, another mask."""
-        digest = hashlib.blake2b(self.public.to_bytes(), key=master, digest_size=SEED_BYTES, person=b"secureimg-mask-1")
+    @cached_property
+    def _digest(self) -> bytes:
+        """Depends on every weight; not to be shown."""
+        digest = hashlib.blake2b(self.public.to_bytes())
         for number in sorted(self.weights):
-            words, added = self.weights[number]
-            digest.update(f"{number} {words.shape}".encode() + words.tobytes())
-            digest.update(b"" if added is None else added.tobytes())
+            for array in self.weights[number]:
+                part = np.empty(0, dtype=np.uint64) if array is None else np.ascontiguousarray(array)
+                digest.update(f"{number} {part.shape} ".encode())
+                digest.update(part.data)
         return digest.digest()
 
-    def with_reveal(self, **changes: Any) -> Program:
-        """A copy whose public part has some attributes changed."""
-        values = {name: getattr(self.public, name) for name in self.public.__dataclass_fields__}
-        return Program(PublicProgram(**{**values, **changes}), self.weights)
+    def weight_seed(self, master: bytes) -> bytes:
+        """Seed of this model's weight mask from a lasting 32-byte secret: another model, other weights, another mask."""
+        return hashlib.blake2b(self._digest, key=master, digest_size=SEED_BYTES, person=b"secureimg-mask-1").digest()
