@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .results import Peer, Row, Run, Spread
 
-__all__ = ["markdown", "show"]
+__all__ = ["format_bytes", "format_ratio", "format_seconds", "markdown", "show"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def _lines(run: Run, columns: Sequence[_Column]) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def _seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
+    """Return seconds with a unit that fits."""
     if value >= 10:
         return f"{value:.1f} s"
     if value >= 1:
@@ -65,20 +66,22 @@ def _seconds(value: float) -> str:
     return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.0f} µs"
 
 
-def _bytes(value: float) -> str:
+def format_bytes(value: float) -> str:
+    """Return bytes with a decimal unit that fits."""
     if value >= 1e9:
         return f"{value / 1e9:.2f} GB"
     return f"{value / 1e6:.1f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
 
 
-def _ratio(value: float | None) -> str:
+def format_ratio(value: float | None) -> str:
+    """Return ``3.2x``; nothing for None."""
     if value is None:
         return ""
     return f"{value:,.0f}x" if value >= 100 else f"{value:.3g}x"
 
 
 def _range(spread: Spread) -> str:
-    return f"{_seconds(spread.min)} - {_seconds(spread.max)}"
+    return f"{format_seconds(spread.min)} - {format_seconds(spread.max)}"
 
 
 def _primes(bits: Sequence[int]) -> str:
@@ -101,34 +104,34 @@ _MAIN = {
 }
 _TABLES = {
     "Evaluation, the server's part: median of the turns": (
-        _Column("evaluate", lambda row: _seconds(row.evaluate.median), lambda peer: _seconds(peer.evaluate.median)),
+        _Column("evaluate", lambda row: format_seconds(row.evaluate.median), lambda peer: format_seconds(peer.evaluate.median)),
         _Column("least - most", lambda row: _range(row.evaluate), lambda peer: _range(peer.evaluate)),
-        _Column("an image", lambda row: _seconds(row.per_image), lambda peer: _seconds(peer.evaluate.median)),
-        _Column("peer / ours", lambda row: _ratio(row.peer_ratio)),
-        _Column("plain numpy", lambda row: _seconds(row.plain.median)),
-        _Column("ours / plain", lambda row: _ratio(row.overhead)),
+        _Column("an image", lambda row: format_seconds(row.per_image), lambda peer: format_seconds(peer.evaluate.median)),
+        _Column("peer / ours", lambda row: format_ratio(row.peer_ratio)),
+        _Column("plain numpy", lambda row: format_seconds(row.plain.median)),
+        _Column("ours / plain", lambda row: format_ratio(row.overhead)),
     ),
     "Before and around it": (
-        _Column("compile", lambda row: _seconds(row.compile)),
-        _Column("keys", lambda row: _seconds(row.keygen), lambda peer: _seconds(peer.facts["keygen_seconds"])),
-        _Column("first evaluation", lambda row: _seconds(row.first_evaluate)),
+        _Column("compile", lambda row: format_seconds(row.compile)),
+        _Column("keys", lambda row: format_seconds(row.keygen), lambda peer: format_seconds(peer.facts["keygen_seconds"])),
+        _Column("first evaluation", lambda row: format_seconds(row.first_evaluate)),
         _Column(
-            "encrypt", lambda row: _seconds(row.encrypt.median), lambda peer: _seconds(peer.facts["encrypt_seconds"])
+            "encrypt", lambda row: format_seconds(row.encrypt.median), lambda peer: format_seconds(peer.facts["encrypt_seconds"])
         ),
         _Column(
-            "decrypt", lambda row: _seconds(row.decrypt.median), lambda peer: _seconds(peer.facts["decrypt_seconds"])
+            "decrypt", lambda row: format_seconds(row.decrypt.median), lambda peer: format_seconds(peer.facts["decrypt_seconds"])
         ),
     ),
     "Bytes and memory": (
         _Column(
             "evaluation keys",
-            lambda row: _bytes(row.bytes.evaluation_keys),
-            lambda peer: _bytes(peer.facts["bytes"]["evaluation_keys"]),
+            lambda row: format_bytes(row.bytes.evaluation_keys),
+            lambda peer: format_bytes(peer.facts["bytes"]["evaluation_keys"]),
         ),
-        _Column("up", lambda row: _bytes(row.bytes.up), lambda peer: _bytes(peer.facts["bytes"]["up"])),
-        _Column("down", lambda row: _bytes(row.bytes.down), lambda peer: _bytes(peer.facts["bytes"]["down"])),
-        _Column("server peak", lambda row: _bytes(row.server_peak_rss), lambda peer: _bytes(peer.facts["peak_rss"])),
-        _Column("owner peak", lambda row: _bytes(row.owner_peak_rss)),
+        _Column("up", lambda row: format_bytes(row.bytes.up), lambda peer: format_bytes(peer.facts["bytes"]["up"])),
+        _Column("down", lambda row: format_bytes(row.bytes.down), lambda peer: format_bytes(peer.facts["bytes"]["down"])),
+        _Column("server peak", lambda row: format_bytes(row.server_peak_rss), lambda peer: format_bytes(peer.facts["peak_rss"])),
+        _Column("owner peak", lambda row: format_bytes(row.owner_peak_rss)),
     ),
     "Error against the plain model": (
         _Column("max error", lambda row: f"{row.error_max:.1e}", lambda peer: f"{peer.facts['error_max']:.1e}"),
@@ -145,7 +148,7 @@ _TABLES = {
         _Column("Galois keys", lambda row: str(row.galois_keys)),
         _Column("products", lambda row: str(row.products)),
         _Column("levels", lambda row: str(row.levels)),
-        _Column("predicted time", lambda row: _seconds(row.predicted_evaluate)),
+        _Column("predicted time", lambda row: format_seconds(row.predicted_evaluate)),
         _Column("N", lambda row: str(row.ring_degree), lambda peer: str(peer.facts["ring_degree"])),
         _Column("primes", lambda row: _primes(row.prime_bits), lambda peer: _primes(peer.facts["prime_bits"])),
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -118,6 +117,3 @@ class PlainSide:
         return seconds, np.stack(values)
 
 
-def scratch(stack: ExitStack) -> Path:
-    """Return a new directory that lives as long as `stack`."""
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-bench-")))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,7 @@ def main() -> None:
 
 def be_party(directory: Path, repeat: int) -> None:
     """Compute as party RANK; party 0 has the image, party 1 the weights."""
-    import crypten
-    import torch
-
+    crypten, torch = load()
     crypten.init()
     rank = int(os.environ["RANK"])
     program = json.loads((directory / "program.json").read_text())
@@ -66,6 +65,22 @@ def be_party(directory: Path, repeat: int) -> None:
         report = {"seconds": seconds, "bytes": size if own else counted, "rounds": rounds,
                   "error": error_of(got, directory, program["label"])}  # fmt: skip
         print(json.dumps(report), flush=True)
+
+
+def load():
+    """Import CrypTen. Its ONNX reader, not used here, imports internals that newer PyTorch no longer has."""
+    import torch
+    import torch.onnx
+
+    inner = "torch.onnx._internal.registration"
+    try:
+        __import__(inner)
+    except ImportError:
+        sys.modules[inner] = types.ModuleType(inner)
+        sys.modules[inner].registry = None
+    import crypten
+
+    return crypten, torch
 
 
 def evaluate(crypten, program, weights, image):

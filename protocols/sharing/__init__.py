@@ -4,7 +4,9 @@ from protocols.sharing.dealer import DealerServer, Supply
 from protocols.sharing.link import Link
 from protocols.sharing.messages import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Dealing, Role, Stage
 from protocols.sharing.owner import Answer, Offline, SharesClient
-from protocols.sharing.party import PartyLimits, PartyOneServer, PartyServer, PartyZeroServer
+from protocols.sharing.party import PartyLimits, PartyServer
+from protocols.sharing.party_one import PartyOneServer
+from protocols.sharing.party_zero import PartyZeroServer
 
 __all__ = [
     "DEALINGS",

@@ -148,7 +148,8 @@ def order(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> No
 
 
 def fill_orders(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> None:
-    """Party 1: keep what party 0 orders, until it leaves."""
+    """Party 1: keep what party 0 orders, until it leaves. What is of another model or weight mask goes: it is of no use."""
+    stock.store.discard(program=public.fingerprint, epoch=supply.epoch)
     token = np.zeros(_TOKEN, dtype=np.uint8)
     while True:
         link.receive(token)
