@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: ``python -m benchmarks ckks``."""
+"""Command line of the benchmarks: ``python -m benchmarks ckks`` and ``python -m benchmarks shares``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .measure import measure_net, peer_child, turns
 from .nets import WEIGHTS, Net, pictures, published, shipped, tutorial4
 from .report import markdown, show
 from .results import Peer, Row, Run, Spread, machine, versions
+from .share_command import shares
 from .sides import Case
 
 __all__ = ["main"]
@@ -23,11 +24,6 @@ _PICTURES = 64
 _FILE_WIDTH = 130  # of tables that go to a file or a pipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-
-
-@app.callback()
-def _benchmarks() -> None:
-    """Keep `ckks` a command of its own: more executors will follow."""
 
 
 @app.command()
@@ -71,6 +67,9 @@ def ckks(
         from .plot import plot
 
         plot(run, plot_file)
+
+
+app.command()(shares)
 
 
 def _run(tutorial: Net, todo: list[tuple[Net, tuple[Case, ...]]], repeat: int, with_peer: bool) -> Run:

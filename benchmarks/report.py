@@ -104,22 +104,34 @@ _MAIN = {
 }
 _TABLES = {
     "Evaluation, the server's part: median of the turns": (
-        _Column("evaluate", lambda row: format_seconds(row.evaluate.median), lambda peer: format_seconds(peer.evaluate.median)),
+        _Column(
+            "evaluate",
+            lambda row: format_seconds(row.evaluate.median),
+            lambda peer: format_seconds(peer.evaluate.median),
+        ),
         _Column("least - most", lambda row: _range(row.evaluate), lambda peer: _range(peer.evaluate)),
-        _Column("an image", lambda row: format_seconds(row.per_image), lambda peer: format_seconds(peer.evaluate.median)),
+        _Column(
+            "an image", lambda row: format_seconds(row.per_image), lambda peer: format_seconds(peer.evaluate.median)
+        ),
         _Column("peer / ours", lambda row: format_ratio(row.peer_ratio)),
         _Column("plain numpy", lambda row: format_seconds(row.plain.median)),
         _Column("ours / plain", lambda row: format_ratio(row.overhead)),
     ),
     "Before and around it": (
         _Column("compile", lambda row: format_seconds(row.compile)),
-        _Column("keys", lambda row: format_seconds(row.keygen), lambda peer: format_seconds(peer.facts["keygen_seconds"])),
+        _Column(
+            "keys", lambda row: format_seconds(row.keygen), lambda peer: format_seconds(peer.facts["keygen_seconds"])
+        ),
         _Column("first evaluation", lambda row: format_seconds(row.first_evaluate)),
         _Column(
-            "encrypt", lambda row: format_seconds(row.encrypt.median), lambda peer: format_seconds(peer.facts["encrypt_seconds"])
+            "encrypt",
+            lambda row: format_seconds(row.encrypt.median),
+            lambda peer: format_seconds(peer.facts["encrypt_seconds"]),
         ),
         _Column(
-            "decrypt", lambda row: format_seconds(row.decrypt.median), lambda peer: format_seconds(peer.facts["decrypt_seconds"])
+            "decrypt",
+            lambda row: format_seconds(row.decrypt.median),
+            lambda peer: format_seconds(peer.facts["decrypt_seconds"]),
         ),
     ),
     "Bytes and memory": (
@@ -129,8 +141,14 @@ _TABLES = {
             lambda peer: format_bytes(peer.facts["bytes"]["evaluation_keys"]),
         ),
         _Column("up", lambda row: format_bytes(row.bytes.up), lambda peer: format_bytes(peer.facts["bytes"]["up"])),
-        _Column("down", lambda row: format_bytes(row.bytes.down), lambda peer: format_bytes(peer.facts["bytes"]["down"])),
-        _Column("server peak", lambda row: format_bytes(row.server_peak_rss), lambda peer: format_bytes(peer.facts["peak_rss"])),
+        _Column(
+            "down", lambda row: format_bytes(row.bytes.down), lambda peer: format_bytes(peer.facts["bytes"]["down"])
+        ),
+        _Column(
+            "server peak",
+            lambda row: format_bytes(row.server_peak_rss),
+            lambda peer: format_bytes(peer.facts["peak_rss"]),
+        ),
         _Column("owner peak", lambda row: format_bytes(row.owner_peak_rss)),
     ),
     "Error against the plain model": (

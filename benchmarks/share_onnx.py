@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatchmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,13 +50,13 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def constant(self, array: NDArray[np.float64] | NDArray[np.int64]) -> str:
+    def constant(self, array: NDArray[Any]) -> str:
         name = f"constant{len(self.weights)}"
         stored = array.astype(np.float32) if array.dtype == np.float64 else array
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(stored), name))
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 

@@ -131,5 +131,3 @@ def run_peer(
 
 def _failed(reason: str) -> PeerFigure:
     return PeerFigure(None, None, None, None, reason[:_MAX_LINE])
-
-

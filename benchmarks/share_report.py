@@ -56,10 +56,16 @@ def footer(run: ShareRun) -> list[str]:
         f"{machine['cpu']}, {machine['cores']} cores of which {run.settings['cores']} used, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}, Python {machine['python']}; "
         + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-        f"Medians of {run.settings['repeat']} runs after one that does not count; one image; all processes on this "
-        "machine, over TLS 1.3. Online: from splitting the image to having the result, the owner's links included. "
-        "Offline: from asking for correlations to both parties being ready. MB online: between the parties, both ways.",
+        (
+            f"Medians of {run.settings['repeat']} runs after one that does not count; one image; all processes on this "
+            "machine, over TLS 1.3. Online: from splitting the image to having the result, the owner's links included. "
+            "Offline: from asking for correlations to both parties being ready. MB online: between the parties, both ways."
+        ),
         f"Dealer: {run.settings['dealer']}. {run.trust}",
+        (
+            "Ours is compiled for the input ranges of these rows (-8 to 8 for operations and matmul, 0 to 4 or 0 to 1 for "
+            "convolutions and networks) with 16 fractional bits; a peer's values may fill its 64 bits."
+        ),
         "Error: largest over the largest output of the plain model, over all runs.",
     ]
     for name, how in sorted({(row.network, row.shaped_by) for row in run.rows if row.network != "loopback"}):

@@ -115,5 +115,3 @@ class PlainSide:
             seconds.append(least)
             values.append(value)
         return seconds, np.stack(values)
-
-

@@ -20,7 +20,7 @@ from protocols.limits import Limits
 from protocols.messages import Code
 from protocols.server import ServerConversation
 from protocols.session import Budget, Session, Shared
-from protocols.tls import peer_fingerprint, server_context
+from protocols.tls import accept, peer_fingerprint, server_context
 from protocols.wire import Wire
 from secureimg.errors import ProtocolError, RemoteProtocolError
 
@@ -151,16 +151,8 @@ class Service:
                 del self._sessions[threading.current_thread()]
 
     def _greet(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.settimeout(self._limits.handshake)
-        guard = threading.Timer(self._limits.handshake, _cut, (connection,))  # a timeout per read would never end
-        guard.daemon = True
-        guard.start()
-        try:
-            secured = self._context.wrap_socket(connection, server_side=True)
-        finally:
-            guard.cancel()
+        secured = accept(connection, self._context, self._limits.handshake)
         with secured:
             owner = peer_fingerprint(secured)
             with self._lock:
@@ -192,8 +184,3 @@ class Service:
         with contextlib.suppress(OSError):
             wire.send(buffers, time.monotonic() + self._limits.frame)
         wire.close(linger=True)
-
-
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
+import threading
 from pathlib import Path
 
 from cryptography import x509
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from protocols.identity import OWNER_BUNDLE, PARTY_ROLES, SERVER_NAME
 from secureimg.errors import KeyMaterialError, RemoteProtocolError
 
-__all__ = ["bundle_context", "dial", "owner_context", "peer_fingerprint", "peer_role", "server_context"]
+__all__ = ["accept", "bundle_context", "dial", "owner_context", "peer_fingerprint", "peer_role", "server_context"]
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
@@ -89,9 +91,7 @@ def bundle_context(bundle: Path, side: int) -> ssl.SSLContext:
     return context
 
 
-def dial(
-    host: str, port: int, context: ssl.SSLContext, timeout: float, name: str = SERVER_NAME
-) -> ssl.SSLSocket:
+def dial(host: str, port: int, context: ssl.SSLContext, timeout: float, name: str = SERVER_NAME) -> ssl.SSLSocket:
     """Connect to a server and check that it is the one our authority vouches for under `name`.
 
     Raises
@@ -116,6 +116,35 @@ def dial(
         ) from None
 
 
+def accept(connection: socket.socket, context: ssl.SSLContext, seconds: float) -> ssl.SSLSocket:
+    """Do the server's side of a handshake, which takes at most `seconds` in all, however slowly its bytes come.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it fails or is late. The connection is closed then.
+    """
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(seconds)
+    try:
+        secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+    except (OSError, ValueError):
+        connection.close()
+        raise
+    # a timeout for each read would never end: a guard cuts the connection below TLS
+    guard = threading.Timer(seconds, _cut, (secured,))
+    guard.daemon = True
+    guard.start()
+    try:
+        secured.do_handshake()
+    except (OSError, ValueError):
+        secured.close()
+        raise
+    finally:
+        guard.cancel()
+    return secured
+
+
 def peer_fingerprint(connection: ssl.SSLSocket) -> str:
     """Return the SHA-256 of the other side's certificate, in hexadecimal."""
     certificate = connection.getpeercert(binary_form=True)
@@ -129,6 +158,11 @@ def peer_role(connection: ssl.SSLSocket) -> str:
     certificate = connection.getpeercert() or {}
     names = [str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == "DNS"]
     return next((role for role, name in PARTY_ROLES.items() if name in names), "owner")
+
+
+def _cut(connection: ssl.SSLSocket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _harden(context: ssl.SSLContext) -> None:

@@ -3,6 +3,7 @@
 Runs in an interpreter that has CrypTen and nothing of ours. Prints one line of JSON.
 """
 
+import importlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +46,9 @@ def be_party(directory: Path, repeat: int) -> None:
     weights = {name: crypten.cryptensor(torch.tensor(stored[name]), src=1) for name in stored.files}
     image = crypten.cryptensor(torch.tensor(np.load(directory / "input.npy")), src=0)
     talk = crypten.communicator.get()
-    seconds, rounds, size, result = [], None, None, None
+    seconds: list[float] = []
+    rounds = counted = size = 0
+    result: Any = None
     for turn in range(repeat + 1):
         crypten.cfg.communicator.verbose = turn == 0  # counts rounds and bytes, which takes time
         crypten.reset_communication_stats()
@@ -67,23 +71,21 @@ def be_party(directory: Path, repeat: int) -> None:
         print(json.dumps(report), flush=True)
 
 
-def load():
+def load() -> tuple[Any, Any]:
     """Import CrypTen. Its ONNX reader, not used here, imports internals that newer PyTorch no longer has."""
-    import torch
-    import torch.onnx
-
+    torch = importlib.import_module("torch")
+    importlib.import_module("torch.onnx")
     inner = "torch.onnx._internal.registration"
     try:
-        __import__(inner)
+        importlib.import_module(inner)
     except ImportError:
-        sys.modules[inner] = types.ModuleType(inner)
-        sys.modules[inner].registry = None
-    import crypten
+        absent: Any = types.ModuleType(inner)
+        absent.registry = None
+        sys.modules[inner] = absent
+    return importlib.import_module("crypten"), torch
 
-    return crypten, torch
 
-
-def evaluate(crypten, program, weights, image):
+def evaluate(crypten: Any, program: dict[str, Any], weights: dict[str, Any], image: Any) -> Any:
     """Run the nodes one after another."""
     values = {program["input"]: image}
     for node in program["nodes"]:
@@ -92,14 +94,12 @@ def evaluate(crypten, program, weights, image):
     return result.argmax(one_hot=False) if program["label"] else result
 
 
-def apply(crypten, node, inputs, weights):
+def apply(crypten: Any, node: dict[str, Any], inputs: list[Any], weights: dict[str, Any]) -> Any:
     """Run one node; shapes have the image in front."""
     kind, x = node["kind"], inputs[0]
     if kind == "Conv":
         top, left, _, _ = node["pads"]
-        x = x.conv2d(
-            weights[node["weight"]], stride=tuple(node["strides"]), padding=(top, left), groups=node["groups"]
-        )
+        x = x.conv2d(weights[node["weight"]], stride=tuple(node["strides"]), padding=(top, left), groups=node["groups"])
         return x + weights[node["bias"]].reshape(1, -1, 1, 1) if "bias" in node else x
     if kind == "Dense":
         x = x.matmul(weights[node["weight"]].t())
@@ -121,11 +121,11 @@ def apply(crypten, node, inputs, weights):
     if kind == "Reshape":
         return x.reshape(1, *node["shape"])
     if kind == "Slice":
-        return x[(slice(None), *(slice(s, s + n) for s, n in zip(node["starts"], node["counts"])))]
+        return x[(slice(None), *(slice(s, s + n) for s, n in zip(node["starts"], node["counts"], strict=True)))]
     raise NotImplementedError(kind)
 
 
-def error_of(got, directory: Path, label: bool):
+def error_of(got: Any, directory: Path, label: bool) -> float:
     """Largest error over the largest output; for a label, 0 or 1."""
     want = np.load(directory / "want.npy")
     if label:

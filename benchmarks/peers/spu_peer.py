@@ -3,13 +3,16 @@
 Runs in an interpreter that has SPU and nothing of ours. Prints one line of JSON.
 """
 
+import importlib
 import json
 import multiprocessing
 import os
 import socket
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,47 +31,41 @@ def main() -> None:
         context.Process(target=be_party, args=(rank, ports, repeat, executable, shares[rank], pipes[rank][1]))
         for rank in (0, 1)
     ]
-    for party, (_, theirs) in zip(parties, pipes):
+    for party, (_, theirs) in zip(parties, pipes, strict=True):
         party.start()
         theirs.close()
+    ends = [mine for mine, _ in pipes]
+    heard: dict[int, Any] = {}
     try:
-        seconds, results, size = [], [], None
-        for mine, _ in pipes:
-            times, counted, result = mine.recv()  # EOFError if the party has died
-            seconds.append(times)
-            results.append(result)
-            size = counted if size is None else size
+        while len(heard) < len(ends):  # whichever speaks first, for one that dies says EOFError
+            for end in wait([end for rank, end in enumerate(ends) if rank not in heard]):
+                heard[ends.index(end)] = end.recv()  # type: ignore[arg-type, union-attr]  # wait gives back what it got
     finally:
         for party in parties:
             party.kill()
             party.join()
-    from spu import Io
-
     own = os.environ.get("BENCHMARK_OWN_LOOPBACK") == "1"
+    result = importlib.import_module("spu").Io(2, configuration()).reconstruct([heard[0][2], heard[1][2]])
     report = {
-        "seconds": [max(pair) for pair in zip(*seconds)],
-        "bytes": size if own else None,
+        "seconds": [max(pair) for pair in zip(heard[0][0], heard[1][0], strict=True)],
+        "bytes": heard[0][1] if own else None,
         "rounds": None,
-        "error": error_of(Io(2, configuration()).reconstruct(results), directory, label),
+        "error": error_of(result, directory, label),
     }
     print(json.dumps(report), flush=True)
 
 
-def configuration():
+def configuration() -> Any:
     """SEMI2K over 64 bits; its correlations come from the trusted first party, which is the default."""
-    from spu import libspu
-
+    libspu = importlib.import_module("spu.libspu")
     return libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
 
 
-def deal(directory: Path):
+def deal(directory: Path) -> tuple[bytes, list[Any], bool]:
     """Compile the row; share image and weights."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    import jax
-    import jax.numpy as jnp
-    from spu import Io, libspu
-    from spu.utils import frontend
-
+    jax, jnp, spu, frontend = map(importlib.import_module, ("jax", "jax.numpy", "spu", "spu.utils.frontend"))
+    secret = spu.libspu.Visibility.VIS_SECRET
     program = json.loads((directory / "program.json").read_text())
     stored = np.load(directory / "weights.npz")
     names = list(stored.files)
@@ -76,24 +73,23 @@ def deal(directory: Path):
     arrays += [stored[name].transpose(2, 3, 1, 0) if stored[name].ndim == 4 else stored[name] for name in names]
     arrays = [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]
 
-    def function(image, *weights):
-        return evaluate(jax, jnp, program, dict(zip(names, weights)), image)
+    def function(image: Any, *weights: Any) -> Any:
+        return evaluate(jax, jnp, program, dict(zip(names, weights, strict=True)), image)
 
     inputs = [f"in{place}" for place in range(len(arrays))]
     executable, _ = frontend.compile(
-        frontend.Kind.JAX, function, tuple(arrays), {}, inputs, [libspu.Visibility.VIS_SECRET] * len(arrays),
+        frontend.Kind.JAX, function, tuple(arrays), {}, inputs, [secret] * len(arrays),
         lambda flat: [_LAST_RESULT for _ in flat],
     )  # fmt: skip
-    io = Io(2, configuration())
-    pairs = [io.make_shares(array, libspu.Visibility.VIS_SECRET) for array in arrays]
-    return executable.SerializeToString(), list(zip(*pairs)), program["label"]
+    io = spu.Io(2, configuration())
+    pairs = [io.make_shares(array, secret) for array in arrays]
+    return executable.SerializeToString(), list(zip(*pairs, strict=True)), program["label"]
 
 
-def be_party(rank, ports, repeat, executable, shares, pipe) -> None:
+def be_party(rank: int, ports: list[int], repeat: int, executable: bytes, shares: Any, pipe: Any) -> None:
     """Compute as one party: one run that does not count, then `repeat` that do."""
-    import spu
-    from spu import libspu
-
+    spu: Any = importlib.import_module("spu")
+    libspu = spu.libspu
     described = libspu.link.Desc()
     described.recv_timeout_ms = 900_000
     for number, port in enumerate(ports):
@@ -102,9 +98,10 @@ def be_party(rank, ports, repeat, executable, shares, pipe) -> None:
     program = libspu.Executable()
     program.ParseFromString(executable)
     runtime = spu.Runtime(link, configuration())
-    for name, share in zip(program.input_names, shares):
+    for name, share in zip(program.input_names, shares, strict=True):
         runtime.set_var(name, share)
-    seconds, size = [], 0
+    seconds: list[float] = []
+    size = 0
     for turn in range(repeat + 1):
         link.barrier()
         before, start = loopback_bytes(), time.perf_counter()
@@ -118,7 +115,7 @@ def be_party(rank, ports, repeat, executable, shares, pipe) -> None:
     time.sleep(60)  # until it is ended: a link that closes first makes the other one retry
 
 
-def evaluate(jax, jnp, program, weights, image):
+def evaluate(jax: Any, jnp: Any, program: dict[str, Any], weights: dict[str, Any], image: Any) -> Any:
     """Run the nodes one after another, channels last."""
     values = {program["input"]: image}
     for node in program["nodes"]:
@@ -127,7 +124,7 @@ def evaluate(jax, jnp, program, weights, image):
     return jnp.argmax(jnp.ravel(result)) if program["label"] else channels_first(result)
 
 
-def apply(jax, jnp, node, inputs, weights):
+def apply(jax: Any, jnp: Any, node: dict[str, Any], inputs: list[Any], weights: dict[str, Any]) -> Any:
     """Run one node; values have the image in front and, of pictures, the channels last."""
     kind, x = node["kind"], inputs[0]
     if kind == "Conv":
@@ -162,7 +159,7 @@ def apply(jax, jnp, node, inputs, weights):
         return channels_last(jnp.reshape(channels_first(x), (1, *node["shape"])))
     if kind == "Slice":
         x = channels_first(x)
-        cuts = (slice(start, start + count) for start, count in zip(node["starts"], node["counts"]))
+        cuts = (slice(start, start + count) for start, count in zip(node["starts"], node["counts"], strict=True))
         return channels_last(x[(slice(None), *cuts)])
     raise NotImplementedError(kind)
 
@@ -174,22 +171,22 @@ def place(axis: int, rank: int) -> int:
     return {0: 3, 1: 1, 2: 2}[axis % 3]
 
 
-def channels_last(x):
+def channels_last(x: Any) -> Any:
     """Move the channels of a picture to the end."""
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
 
 
-def channels_first(x):
+def channels_first(x: Any) -> Any:
     """Undo `channels_last`."""
     return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
 
 
-def moved(x):
+def moved(x: Any) -> Any:
     """Arrange a constant for one image."""
     return x.transpose(1, 2, 0) if x.ndim == 3 else x
 
 
-def error_of(got, directory: Path, label: bool):
+def error_of(got: Any, directory: Path, label: bool) -> float:
     """Largest error over the largest output; for a label, 0 or 1."""
     want = np.load(directory / "want.npy")
     if label:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from protocols.tls import bundle_context, peer_fingerprint, peer_role
+from protocols.tls import accept, bundle_context, peer_fingerprint, peer_role
 from secureimg.errors import ProtocolError, RemoteProtocolError
 
 __all__ = ["Guest", "Listener"]
@@ -146,15 +146,7 @@ class Listener:
     def _serve(self, connection: socket.socket) -> None:
         guest: Guest | None = None
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(self._handshake)
-            guard = threading.Timer(self._handshake, _cut, (connection,))  # a timeout per read would never end
-            guard.daemon = True
-            guard.start()
-            try:
-                secured = self._context.wrap_socket(connection, server_side=True)
-            finally:
-                guard.cancel()
+            secured = accept(connection, self._context, self._handshake)
             with self._lock:
                 self._open[threading.current_thread()] = secured
             guest = Guest(secured)
@@ -169,8 +161,3 @@ class Listener:
                     (connection if guest is None else guest.sock).close()
             with self._lock:
                 self._open.pop(threading.current_thread(), None)
-
-
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

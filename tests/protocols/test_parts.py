@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,9 @@ from hypothesis import strategies as st
 
 from protocols.cli.inputs import round_outwards
 from protocols.evaluation import EvaluationQueue, QueueFullError
-from protocols.identity import create_identities, enrol_owner, ensure_identities
+from protocols.identity import create_identities, create_party_identities, enrol_owner, ensure_identities
 from protocols.keystore import KeyStore, NoRoomError
-from protocols.tls import owner_context, server_context
+from protocols.tls import accept, bundle_context, owner_context, server_context
 from secureimg.errors import KeyMaterialError
 
 
@@ -117,3 +121,29 @@ def test_a_range_is_rounded_outwards_and_little_more_is_told(a: float, b: float)
     assert bottom <= low <= high <= top
     assert bottom < top
     assert top - bottom <= (high - low) + max(abs(low), abs(high)) + 1
+
+
+def test_a_handshake_that_drips_is_cut(tmp_path: Path) -> None:
+    """The handshake has one time limit in all: a byte now and then does not extend it."""
+    bundles = create_party_identities(tmp_path / "tls")
+    here, there = socket.socketpair()
+    stop = threading.Event()
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(400):
+                there.sendall(bytes([byte]))
+                if stop.wait(0.1):
+                    return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises((OSError, ValueError)):
+            accept(here, bundle_context(bundles["dealer"], ssl.PROTOCOL_TLS_SERVER), 0.5)
+        assert time.monotonic() - start < 5.0
+    finally:
+        stop.set()
+        thread.join()
+        there.close()
