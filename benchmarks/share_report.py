@@ -86,6 +86,7 @@ def footer(run: ShareRun) -> list[str]:
     return lines
 
 
+_ROLES = ("party 0", "party 1", "dealer", "owner")
 _MEMORY = "Peak memory of each process; plain numpy"
 
 
@@ -105,7 +106,7 @@ def _tables(run: ShareRun) -> dict[str, Sequence[_Column]]:
     }
     for name in run.peers:
         tables[f"Beside {name}"] = _peer_columns(name)
-    roles = list(dict.fromkeys(role for row in run.rows for role in row.peak_rss))
+    roles = sorted({role for row in run.rows for role in row.peak_rss}, key=_ROLES.index)
     tables[_MEMORY] = (
         *(_Column(role, _peak(role)) for role in roles),
         _Column("compile", lambda row: format_seconds(row.compile)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.cli.options import DealerKind, ModelOptions, Reveal, ShareOptions
 from protocols.cli.shares import ShareProcesses
-from protocols.memory_use import peak_memory, peak_of
+from protocols.memory_use import peak_of
 from secureimg.graph import load_model, run_plain, simplify
 from secureimg.sharing import warm_up
 
@@ -73,13 +74,11 @@ class OwnerSide:
         except BaseException:
             self._stack.close()
             raise
-        self._peaks: tuple[int, int] = (0, 0)
 
     def run(self, image: Array) -> Once:
         """Prepare and run one image of the graph's input shape."""
         offline = self._client.prepare(1)
         answer = self._client.run(image[None])
-        self._peaks = answer.peak_rss
         return Once(
             answer.values[0], offline.seconds, answer.seconds, answer.rounds, sum(answer.sent), offline.dealt,
             offline.weights, answer.up, answer.down,
@@ -87,9 +86,8 @@ class OwnerSide:
 
     def facts(self) -> dict[str, Any]:
         """What compiling took, and the peak memory of every process in bytes."""
-        peaks = {"party 0": self._peaks[0], "party 1": self._peaks[1], "owner": peak_memory(children=False)}
-        if "dealer" in self._processes.pids:
-            peaks["dealer"] = peak_of(self._processes.pids["dealer"])
+        # as the kernel counts it since the program started; getrusage would count what the starting process had, too
+        peaks = {role: peak_of(pid) for role, pid in {**self._processes.pids, "owner": os.getpid()}.items()}
         return {"compile": self._processes.compile_seconds, "open": self._open_seconds, "peak_rss": peaks}
 
     def close(self) -> None:

@@ -38,8 +38,8 @@ def main() -> None:
     heard: dict[int, Any] = {}
     try:
         while len(heard) < len(ends):  # whichever speaks first, for one that dies says EOFError
-            for end in wait([end for rank, end in enumerate(ends) if rank not in heard]):
-                heard[ends.index(end)] = end.recv()  # type: ignore[arg-type, union-attr]  # wait gives back what it got
+            ready = wait([end for rank, end in enumerate(ends) if rank not in heard])
+            heard |= {rank: end.recv() for rank, end in enumerate(ends) if end in ready}
     finally:
         for party in parties:
             party.kill()

@@ -8,6 +8,7 @@ from secureimg.sharing.ownership import expand_share, join_result, share_images,
 from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
 from secureimg.sharing.plan import CostReport, LayerCost, cost_of
 from secureimg.sharing.program import Program, PublicProgram
+from secureimg.sharing.shared_weights import share_weights, weight_share_seed
 from secureimg.sharing.store import Correlation, CorrelationStore
 from secureimg.sharing.streams import fresh_seed, seed_name
 from secureimg.sharing.together import run_together, warm_up
@@ -34,6 +35,8 @@ __all__ = [
     "run_together",
     "seed_name",
     "share_images",
+    "share_weights",
     "view_share",
     "warm_up",
+    "weight_share_seed",
 ]

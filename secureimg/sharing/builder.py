@@ -39,15 +39,15 @@ class Builder:
     bounds : dict of str to Bound
     fraction : int
         Fractional bits between layers.
-    hidden : bool
-        Whether party 1 alone knows the weights.
+    weights : str
+        Who knows them: "party 1", "public" or "shared".
     """
 
     window_slack: Final = 11
     """Signs may be wrong for values this many bits below the usual ones."""
 
-    def __init__(self, graph: Graph, bounds: dict[str, Bound], fraction: int, *, hidden: bool) -> None:
-        self.graph, self.bounds, self.fraction, self.hidden = graph, bounds, fraction, hidden
+    def __init__(self, graph: Graph, bounds: dict[str, Bound], fraction: int, *, weights: str) -> None:
+        self.graph, self.bounds, self.fraction, self.kind = graph, bounds, fraction, weights
         self.registers: list[text.Register] = []
         self.steps: list[text.Step] = []
         self.weights: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64] | None]] = {}
@@ -177,7 +177,7 @@ class Builder:
         value = self.truncated(value)
         register = self.register(value)
         source = value.number
-        if self.hidden:
+        if self.kind == "party 1":
             if source not in self.blinds:
                 blind = self.new(register.shape, register.scale, register.factor, value.bound)
                 self.emit(text.Blind(name=self.name, out=blind.number, source=source, width=64))
@@ -190,9 +190,15 @@ class Builder:
         words = encode(weight, places)
         added = None if bias is None else encode(bias, scale)
         self.weights[len(self.steps)] = (np.ascontiguousarray(words), added)
-        self.emit(
-            text.Linear(name=self.name, out=out.number, source=source, geometry=geometry, hidden=self.hidden, width=64)
-        )
+        step: text.Step
+        if self.kind == "shared":
+            step = text.SharedLinear(name=self.name, out=out.number, source=source, geometry=geometry, width=64)
+        else:
+            hidden = self.kind == "party 1"
+            step = text.Linear(
+                name=self.name, out=out.number, source=source, geometry=geometry, hidden=hidden, width=64
+            )
+        self.emit(step)
         return out
 
     def rearranged(

@@ -74,7 +74,7 @@ def check_program(program: PublicProgram) -> None:
             _fail(step, f"its result has {step.width} bits, fewer than the {step.bits} it is computed in")
         if isinstance(step, text.MaxPool | text.Best) and registers[step.out].width > step.bits:
             _fail(step, f"{registers[step.out].width} bits of its result are read, it has {step.bits}")
-        if isinstance(step, text.Linear):
+        if isinstance(step, text.Linear | text.SharedLinear):
             work += step.geometry.multiplications
             weights += step.geometry.weights
     if program.output not in ready or work > _MAX_WORK or weights > _MAX_WEIGHTS:
@@ -95,8 +95,12 @@ def _check_hidden(program: PublicProgram) -> None:
     """Weights that party 0 must not know meet blinded values only."""
     blinds = {step.out: step.width for step in program.steps if isinstance(step, text.Blind)}
     for step in program.steps:
+        if isinstance(step, text.SharedLinear) and program.weights != "shared":
+            _fail(step, f"its weights are shared in a program whose weights are known to {program.weights!r}")
         if not isinstance(step, text.Linear):
             continue
+        if program.weights == "shared":
+            _fail(step, "its weights are not shared as those of the program are")
         if step.hidden != (program.weights == "party 1"):
             _fail(step, f"hidden is {step.hidden} in a program whose weights are known to {program.weights!r}")
         if step.hidden and step.width > blinds.get(step.source, 0):
@@ -134,7 +138,7 @@ def _check_result(program: PublicProgram) -> None:
 def _shape(step: text.Step, shapes: list[text.Shape], claimed: text.Shape) -> text.Shape:
     """Shape of a step's result. Raises if it cannot be computed."""
     first = shapes[0]
-    if isinstance(step, text.Linear):
+    if isinstance(step, text.Linear | text.SharedLinear):
         found = _linear(step, first)
         if found != step.geometry.out_shape or (step.geometry.groups > 1 and step.geometry.kind != "conv"):
             _fail(step, f"gives shape {found} in {step.geometry.groups} group(s), not {step.geometry.out_shape}")
@@ -209,7 +213,7 @@ def _broadcast(step: text.Step, *shapes: text.Shape) -> text.Shape:
         raise
 
 
-def _linear(step: text.Linear, shape: text.Shape) -> text.Shape:
+def _linear(step: text.Linear | text.SharedLinear, shape: text.Shape) -> text.Shape:
     geometry = step.geometry
     if geometry.in_shape != shape:
         _fail(step, f"takes {geometry.in_shape}, got {shape}")

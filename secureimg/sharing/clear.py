@@ -34,7 +34,7 @@ def run_clear_all(program: Program, images: ArrayLike) -> dict[int, Words]:
     for number, step in enumerate(public.steps):
         sources = [values[source] for source in text.sources_of(step)]
         register = public.registers[step.out]
-        if isinstance(step, text.Linear):
+        if isinstance(step, text.Linear | text.SharedLinear):
             weights, bias = program.weights[number]
             values[step.out] = _linear(small_factor(step.geometry, weights), step, sources[0], bias)
         elif isinstance(step, text.Blind):
@@ -58,7 +58,7 @@ def run_clear_all(program: Program, images: ArrayLike) -> dict[int, Words]:
     return values
 
 
-def _linear(factor: Factor, step: text.Linear, values: Words, bias: Words | None) -> Words:
+def _linear(factor: Factor, step: text.Linear | text.SharedLinear, values: Words, bias: Words | None) -> Words:
     out = apply_linear(step.geometry, factor, values, 64)
     if bias is not None:
         out += bias

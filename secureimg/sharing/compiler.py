@@ -56,7 +56,8 @@ def compile_graph(
         What the owner learns: "scores" (the graph's output), "label" (place of the largest output), "top-k" (places of the
         `top` largest, in order), or "shares" (nothing: the parties keep their shares for a next program).
     weights : str
-        Who knows them: "party 1" alone, or both parties ("public").
+        Who knows them: "party 1" alone, both parties ("public"), or nobody ("shared": see
+        `secureimg.sharing.share_weights`).
     bounds : str
         "measured" or "proved", see `secureimg.sharing.bounds`.
     fraction_bits : int
@@ -77,7 +78,7 @@ def compile_graph(
     body, _ = graph.body_and_tail()
     body = simplify(body)
     found = value_bounds(body, bounds, chosen, samples)
-    builder = Builder(body, found, fraction_bits, hidden=weights == "party 1")
+    builder = Builder(body, found, fraction_bits, weights=weights)
     values = {body.input: builder.new(body.input_shape, fraction_bits, 1.0, found[body.input])}
     for node in body.nodes:
         builder.name = node.name

@@ -19,6 +19,7 @@ from secureimg.sharing.products import Factor, apply_linear, ring_factor
 from secureimg.sharing.program import PublicProgram
 from secureimg.sharing.ring import Words, byte_width, pack
 from secureimg.sharing.seat import CHUNK, Seat, dealing_seat
+from secureimg.sharing.shared_weights import dealt_product
 from secureimg.sharing.streams import Stream
 
 __all__ = ["Dealer", "blind_mask", "weight_mask"]
@@ -83,6 +84,9 @@ class Dealer:
                 blinds[step.out] = (number, step)
             elif isinstance(step, text.Linear) and step.hidden:
                 yield from self._linear(number, step, blinds[step.source], images, seeds[0])
+            elif isinstance(step, text.SharedLinear):
+                product = dealt_product(self._weight_seed, number, step, images, seeds).reshape(-1)
+                yield from self._packed(product, step.width, Stream(seeds[0], "linear", number))
             elif isinstance(step, text.Multiply):
                 yield from self._products(number, step, images, seeds)
             elif isinstance(step, text.Truncate):

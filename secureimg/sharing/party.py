@@ -26,6 +26,7 @@ from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_
 from secureimg.sharing.program import Program, PublicProgram
 from secureimg.sharing.ring import Words, byte_width, pack, unpack
 from secureimg.sharing.seat import CHUNK, Seat
+from secureimg.sharing.shared_weights import SharedFactor, multiply_shared, open_weights, prepared_part
 from secureimg.sharing.streams import Stream
 from secureimg.sharing.tournament import find_best, pool
 
@@ -70,6 +71,31 @@ class _Party:
             for source in text.sources_of(step):
                 self._last[source] = place
         self._last[public.output] = len(public.steps)
+        self._shared: dict[int, SharedFactor] = {}
+
+    def open_weights(self, share: Program, seed: bytes, channel: Channel) -> None:
+        """Open the masked weights of a program with shared weights, together with the other party; once for a dealer.
+
+        Parameters
+        ----------
+        share : Program
+            This party's, from `share_weights`.
+        seed : bytes
+            From `weight_share_seed`.
+        channel : Channel
+        """
+        self._shared = open_weights(share, self.number, seed, channel)
+
+    def _prepare_shared(self, prepared: Prepared) -> Prepared:
+        for number, step in enumerate(self.public.steps):
+            if isinstance(step, text.SharedLinear):
+                if number not in self._shared:
+                    raise LocalProtocolError("the weights are shared: call open_weights first")
+                out = prepared_part(self._shared[number], number, step, prepared.images, prepared.seed)
+                if not self.number:
+                    _add_stream(out, Stream(prepared.seed, "linear", number))
+                prepared.parts[number] = out
+        return prepared
 
     def correction_bytes(self, images: int) -> int:
         """Bytes of corrections that party 1 needs for as many images."""
@@ -121,6 +147,11 @@ class _Party:
             return self._blind(number, step, value, prepared, seat)
         if isinstance(step, text.Linear):
             return self._linear(number, step, value, prepared, corrections)
+        if isinstance(step, text.SharedLinear):
+            out = multiply_shared(seat, self._shared[number], number, step, value, seed)
+            out += prepared.parts.pop(number)
+            _add_corrections(out, corrections, byte_width(step.width))
+            return out
         if isinstance(step, text.Multiply):
             return multiply(seat, number, step, sources, seed, corrections)
         if isinstance(step, text.Truncate):
@@ -224,12 +255,9 @@ class PartyZero(_Party):
             elif isinstance(step, text.Linear) and step.hidden:
                 mask = blind_mask(seed, *blinds[step.source], (images, *step.geometry.in_shape))
                 out = apply_linear(step.geometry, self._factors[number], mask, step.width)
-                flat, own = out.reshape(-1), Stream(seed, "linear", number)
-                for start in range(0, flat.size, CHUNK):
-                    part = flat[start : start + CHUNK]
-                    part += own.words(part.size)
+                _add_stream(out, Stream(seed, "linear", number))
                 prepared.parts[number] = out
-        return prepared
+        return self._prepare_shared(prepared)
 
     def _input(self, share: bytes | Bytes, images: int) -> Words:
         count = images * int(np.prod(self.public.input_shape))
@@ -287,7 +315,7 @@ class PartyOne(_Party):
         wanted = self.correction_bytes(images)
         if corrections.size != wanted:
             raise LocalProtocolError(f"{corrections.size} bytes of corrections for {images} image(s), need {wanted}")
-        return Prepared(images, seed, corrections)
+        return self._prepare_shared(Prepared(images, seed, corrections))
 
     def _input(self, share: bytes | Bytes, images: int) -> Words:
         return read_share(self.public, np.frombuffer(share, dtype=np.uint8), images)
@@ -297,13 +325,8 @@ class PartyOne(_Party):
 
     def _linear(self, number: int, step: text.Linear, value: Words, prepared: Prepared, corrections: Bytes) -> Words:
         out = apply_linear(step.geometry, self._factors[number], value, step.width)
-        flat, size = out.reshape(-1), byte_width(step.width)
         if step.hidden:
-            add = np.empty(CHUNK, dtype=np.uint64)
-            for start in range(0, flat.size, CHUNK):
-                part = flat[start : start + CHUNK]
-                unpack(corrections[start * size : (start + part.size) * size], size, add[: part.size])
-                part += add[: part.size]
+            _add_corrections(out, corrections, byte_width(step.width))
         bias = self._program.weights[number][1]
         if bias is not None:
             out += bias
@@ -318,3 +341,20 @@ def _public_factors(program: Program | None) -> dict[int, Factor]:
         for number, step in enumerate(program.public.steps)
         if isinstance(step, text.Linear) and not step.hidden
     }
+
+
+def _add_stream(out: Words, stream: Stream) -> None:
+    """Add party 0's share of what the dealer corrects."""
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        part = flat[start : start + CHUNK]
+        part += stream.words(part.size)
+
+
+def _add_corrections(out: Words, corrections: Bytes, size: int) -> None:
+    """Add party 1's corrections; party 0 has none."""
+    flat, add = out.reshape(-1), np.empty(CHUNK, dtype=np.uint64)
+    for start in range(0, flat.size if corrections.size else 0, CHUNK):
+        part = flat[start : start + CHUNK]
+        unpack(corrections[start * size : (start + part.size) * size], size, add[: part.size])
+        part += add[: part.size]

@@ -45,7 +45,7 @@ def correction_bytes(program: PublicProgram, step: text.Step, images: int) -> in
     """Bytes that the dealer sends to party 1 for one step."""
     if isinstance(step, text.Linear):
         return _elements(program, step.out, images) * byte_width(step.width) if step.hidden else 0
-    if isinstance(step, text.Multiply):
+    if isinstance(step, text.Multiply | text.SharedLinear):
         return _elements(program, step.out, images) * byte_width(step.width)
     if isinstance(step, text.Truncate):
         return 2 * _elements(program, step.out, images) * byte_width(step.width - step.bits)
@@ -56,8 +56,11 @@ def correction_bytes(program: PublicProgram, step: text.Step, images: int) -> in
 
 
 def mask_bytes(program: PublicProgram, step: text.Step) -> int:
-    """Bytes that party 1 sends to party 0 for one step's weights, once for a model and dealer."""
-    if isinstance(step, text.Linear) and step.hidden:
+    """Bytes that party 1 sends to party 0 for one step's weights, once for a model and dealer.
+
+    Shared weights are opened minus their mask: as many bytes go the other way.
+    """
+    if isinstance(step, text.SharedLinear) or (isinstance(step, text.Linear) and step.hidden):
         return step.geometry.weights * byte_width(step.width)
     return 0
 
@@ -69,6 +72,9 @@ def _online(program: PublicProgram, step: text.Step, images: int) -> tuple[int, 
         return count * byte_width(step.width), 0, 1
     if isinstance(step, text.Truncate):
         size = count * byte_width(step.bits)
+        return size, size, 1
+    if isinstance(step, text.SharedLinear):
+        size = _elements(program, step.source, images) * byte_width(step.width)
         return size, size, 1
     if isinstance(step, text.Multiply):
         size = count * byte_width(step.width) * (1 if step.left == step.right else 2)
@@ -168,7 +174,7 @@ def cost_of(program: PublicProgram, images: int = 1) -> CostReport:
             name=step.name, kind=type(step).__name__, shape=program.registers[step.out].shape, rounds=rounds,
             online_0=online_0, online_1=online_1, offline=correction_bytes(program, step, images),
             masked_weights=mask_bytes(program, step),
-            products=images * step.geometry.multiplications if isinstance(step, text.Linear) else 0,
+            products=images * step.geometry.multiplications if isinstance(step, text.Linear | text.SharedLinear) else 0,
             comparisons=sum(gate.count for gate in gates), threshold=threshold,
         ))  # fmt: skip
     return CostReport(images, tuple(layers))

@@ -22,7 +22,7 @@ from secureimg.sharing.streams import SEED_BYTES
 __all__ = ["MAX_PROGRAM_BYTES", "Program", "PublicProgram", "Reveal", "Weights"]
 
 Reveal = Literal["scores", "label", "top-k", "shares"]
-Weights = Literal["party 1", "public"]
+Weights = Literal["party 1", "public", "shared"]
 
 MAX_PROGRAM_BYTES: Final = 64 << 20
 _MAGIC: Final = b"SIMGSHR1"
@@ -86,7 +86,7 @@ class PublicProgram:
     top : int
         How many places "top-k" reveals.
     weights : str
-        "party 1" or "public".
+        "party 1", "public" or "shared".
     registers, steps, output
         The text, see `secureimg.sharing.text`.
     code : int

@@ -28,6 +28,7 @@ __all__ = [
     "Register",
     "Relu",
     "Shape",
+    "SharedLinear",
     "Spread",
     "Step",
     "Sum",
@@ -134,6 +135,14 @@ class Linear(_Step, frozen=True, tag="linear"):
     source: Number
     geometry: Geometry
     hidden: bool
+    width: Width
+
+
+class SharedLinear(_Step, frozen=True, tag="shared linear"):
+    """A linear map with weights that are shared as the values are: nobody knows them."""
+
+    source: Number
+    geometry: Geometry
     width: Width
 
 
@@ -253,8 +262,8 @@ class Multiply(_Step, frozen=True, tag="multiply"):
 
 
 Step = (
-    Best | Blind | Combine | Concat | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | Spread | Sum
-    | SumPool | Truncate | Weigh
+    Best | Blind | Combine | Concat | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | SharedLinear | Spread
+    | Sum | SumPool | Truncate | Weigh
 )  # fmt: skip
 
 

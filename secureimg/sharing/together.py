@@ -19,6 +19,7 @@ from secureimg.sharing.party import PartyOne, PartyZero, Result
 from secureimg.sharing.plan import cost_of
 from secureimg.sharing.program import Program
 from secureimg.sharing.seat import Seat, dealing_seat
+from secureimg.sharing.shared_weights import share_weights, weight_share_seed
 from secureimg.sharing.streams import fresh_seed
 
 __all__ = ["MemoryChannel", "run_together", "warm_up"]
@@ -71,7 +72,9 @@ def run_together(program: Program, images: ArrayLike) -> NDArray[np.float64]:
     mask, seeds = fresh_seed(), (fresh_seed(), fresh_seed())
     zero = PartyZero(public, program if public.weights == "public" else None)
     one = PartyOne(program)
-    if public.weights != "public":
+    if public.weights == "shared":
+        _open_weights(program, (zero, one), mask)
+    if public.weights == "party 1":
         stream = np.concatenate([*one.masked_weights(mask), np.empty(0, dtype=np.uint8)])
         place = 0
 
@@ -95,6 +98,15 @@ def run_together(program: Program, images: ArrayLike) -> NDArray[np.float64]:
     mine = one.run(ready[1], shares[1], ends[1])
     other.join()
     return join_result(public, results[0].share, mine.share, count)
+
+
+def _open_weights(program: Program, parties: tuple[PartyZero, PartyOne], mask: bytes) -> None:
+    ends, shares = MemoryChannel.pair(), share_weights(program)
+    seeds = [weight_share_seed(mask, party) for party in (0, 1)]
+    other = threading.Thread(target=parties[0].open_weights, args=(shares[0], seeds[0], ends[0]), daemon=True)
+    other.start()
+    parties[1].open_weights(shares[1], seeds[1], ends[1])
+    other.join()
 
 
 def warm_up() -> None:

@@ -45,7 +45,7 @@ def assign_widths(
             for source, factor in zip(step.sources, step.factors, strict=True):
                 ask(source, max(1, wanted - _twos(factor)))
         else:
-            if isinstance(step, text.Linear | text.Multiply | text.Blind):
+            if isinstance(step, text.Linear | text.SharedLinear | text.Multiply | text.Blind):
                 changes["width"] = wanted
             for source in text.sources_of(step):
                 ask(source, wanted)

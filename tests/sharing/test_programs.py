@@ -477,3 +477,23 @@ def test_a_correlation_is_good_for_one_run(rng: np.random.Generator) -> None:
         ready.spend()
         with pytest.raises(LocalProtocolError, match="used already"):
             party.run(ready, own, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make", [convolution, grouped, residual, classifier, affine, sparse_maps], ids=lambda m: m.__name__
+)
+def test_weights_that_nobody_knows(
+    rng: np.random.Generator, make: Callable[[GraphBuilder, np.random.Generator], str]
+) -> None:
+    """Shared weights give the plain results; neither share is the weights; the product costs one more round both ways."""
+    builder = GraphBuilder(make.__name__, (3, 9, 8))
+    graph = builder.build(make(builder, rng))
+    images = rng.uniform(0, 1, (2, 3, 9, 8))
+    program = sharing.compile(graph, weights="shared")
+    assert np.abs(sharing.run_together(program, images) - run_plain(graph, images)).max() <= TOLERANCE
+    zero, one = sharing.share_weights(program)
+    for number, (words, _) in program.weights.items():
+        assert np.array_equal(zero.weights[number][0] + one.weights[number][0], words)
+        assert not np.array_equal(zero.weights[number][0], words)
+    with pytest.raises(CompileError, match="not shared"):
+        sharing.share_weights(sharing.compile(graph))
