@@ -84,4 +84,5 @@ def test_deployment_on_files(tmp_path: Path) -> None:
     assert set(bundles) == {"party-0", "party-1", "dealer", "owner"}
     assert all(Path(path).stat().st_mode & 0o077 == 0 for path in bundles.values())
     assert "holds no stock" in run_cli("stock", tmp_path, status=2).stderr
-    assert "needs a MODEL" in run_cli("party", "1", "--identity", bundles["party-1"], "--dealer", "client-aided", status=2).stderr
+    words = ("party", "1", "--identity", bundles["party-1"], "--dealer", "client-aided")
+    assert "needs a MODEL" in run_cli(*words, status=2).stderr

@@ -28,7 +28,7 @@ LARGEST_RUN = 1_000_000
 
 
 def small_programs() -> Iterator[PublicProgram]:
-    """Three programs that have every kind of step between them, one for each way to reveal."""
+    """Programs that have every kind of step between them, one for each way to reveal and one with shared weights."""
     rng = np.random.default_rng(2)
     b = GraphBuilder("first", (2, 6, 6))
     x = b.max_pool(b.relu(b.conv(b.input, rng.normal(size=(4, 2, 3, 3)), pads=(1, 0, 1, 0))), (3, 2), pads=(1, 0, 1, 1))
@@ -45,10 +45,11 @@ def small_programs() -> Iterator[PublicProgram]:
     yield sharing.compile(
         b.build(b.argmax(x), preprocessing=gray), input_range=(0.0, 1.0), reveal="top-k", top=2
     ).public
+    yield sharing.compile(graph, weights="shared").public
 
 
 PROGRAMS = list(small_programs())
-NAMES = ["scores", "label", "top-k"]
+NAMES = ["scores", "label", "top-k", "shared weights"]
 
 
 def decoded(data: bytes) -> PublicProgram | None:
