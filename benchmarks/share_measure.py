@@ -69,8 +69,8 @@ def measure_work(
     with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
         path = Path(home) / "model.onnx"
         save_onnx(graph, path)
-        with Child(PlainSide, path, threads=threads) as plain:
-            seconds, want = plain.call("evaluate", images, _PLAIN_CALLS)
+        with Child(PlainSide, path, threads=threads) as clear:
+            seconds, want = clear.call("evaluate", images, _PLAIN_CALLS)
         relays = network if relayed else Network("loopback")
         with Child(OwnerSide, *model_options(work, path), dealer, relays, threads=threads) as owner:
             turns: list[Once] = [owner.call("run", images[turn % _IMAGES]) for turn in range(repeat + 1)]
@@ -78,8 +78,8 @@ def measure_work(
         figures = _peers(work, Path(home), images[0], want[0], repeat, threads, network, peers) if peers else {}
     counted = turns[1:]
     label = work.reveal == "label"
-    errors = [_error(turn.values, want[number % _IMAGES]) for number, turn in enumerate(turns)]
-    equal = [_label(turn.values, label) == int(want[number % _IMAGES].argmax()) for number, turn in enumerate(turns)]
+    answers = [(turn.values, want[number % _IMAGES]) for number, turn in enumerate(turns)]
+    equal = [_label(got, label) == int(plain.argmax()) for got, plain in answers]
     return ShareRow(
         work=work.name,
         network=network.name,
@@ -95,7 +95,8 @@ def measure_work(
         weight_bytes=sum(turn.weights for turn in turns),
         owner_bytes=counted[-1].owner_up + counted[-1].owner_down,
         rounds=counted[-1].rounds,
-        error=None if label else max(errors),
+        error=None if label else max(_error(got, plain) for got, plain in answers),
+        image_effect=float(np.abs(want[0] - want[1]).max() / np.abs(want).max()),
         labels_equal=sum(equal),
         labels_total=len(equal),
         peak_rss=facts["peak_rss"],
@@ -124,8 +125,6 @@ def _peers(
 
 
 def _error(got: Array, want: Array) -> float:
-    if got.size != want.size:
-        return 0.0  # a label
     return float(np.abs(got.reshape(-1) - want.reshape(-1)).max() / np.abs(want).max())
 
 

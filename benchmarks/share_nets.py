@@ -125,12 +125,16 @@ def squeezenet(side: int = 224, seed: int = 1) -> Graph:
 
 
 def random_images(graph: Graph, count: int, seed: int = 2) -> Array:
-    """Smooth random pictures with values in [0, 1], shape (count, *input_shape)."""
+    """Smooth random pictures with values in [0, 1], shape (count, *input_shape).
+
+    Each has a tint of its own: a network with made-up weights that ends in a mean answers all untinted noise alike.
+    """
     rng = np.random.default_rng(seed)
     channels, height, width = graph.input_shape
     small = rng.uniform(0, 1, (count, channels, -(-height // 8), -(-width // 8)))
     large = small.repeat(8, axis=2).repeat(8, axis=3)[:, :, :height, :width]
-    return np.asarray(np.clip(0.8 * large + 0.2 * rng.uniform(0, 1, large.shape), 0, 1))
+    tint = rng.uniform(0.1, 1, (count, channels, 1, 1))
+    return np.asarray(tint * np.clip(0.8 * large + 0.2 * rng.uniform(0, 1, large.shape), 0, 1))
 
 
 NETS: dict[str, Callable[[], Graph]] = {

@@ -66,7 +66,7 @@ def footer(run: ShareRun) -> list[str]:
             "Ours is compiled for the input ranges of these rows (-8 to 8 for operations and matmul, 0 to 4 or 0 to 1 for "
             "convolutions and networks) with 16 fractional bits; a peer's values may fill its 64 bits."
         ),
-        "Error: largest over the largest output of the plain model, over all runs.",
+        "Error: largest over the largest output of the plain model, over all runs. Image effect: what another image changes.",
     ]
     for name, how in sorted({(row.network, row.shaped_by) for row in run.rows if row.network != "loopback"}):
         what = "one queue for all links" if how == "netem" else "the full rate on each link"
@@ -101,6 +101,7 @@ def _tables(run: ShareRun) -> dict[str, Sequence[_Column]]:
             _Column("weights once", lambda row: format_bytes(row.weight_bytes) if row.weight_bytes else "–"),
             _Column("rounds", lambda row: str(row.rounds)),
             _Column("error", _error),
+            _Column("image effect", lambda row: f"{row.image_effect:.0%}"),
             _Column("ours / plain", lambda row: format_ratio(row.overhead)),
         )
     }

@@ -33,7 +33,9 @@ class ShareRow:
     `offline` is from asking for correlations to both parties being ready; `online` from splitting the image to having the
     result, the owner's two links included; `total` their sum for one image. `online_bytes` go between the parties,
     `dealt_bytes` from dealer to parties, `weight_bytes` once for a model and dealer, `owner_bytes` from and to the owner.
-    `error` is the largest one over the largest output (None where a label is revealed: then `labels_equal` counts).
+    `error` is the largest one over the largest output (None where a label is revealed: then `labels_equal` counts);
+    `image_effect` is how far the plain answers to two images are apart, over the largest output: an error means little
+    where a model answers all images alike.
     """
 
     work: str
@@ -51,6 +53,7 @@ class ShareRow:
     owner_bytes: int
     rounds: int
     error: float | None
+    image_effect: float
     labels_equal: int
     labels_total: int
     peak_rss: dict[str, int]

@@ -47,7 +47,9 @@ def test_run_gives_the_plain_answer_and_says_what_it_took(model: Path, inputs: P
 @pytest.mark.parametrize("reveal", ["label", "top-k"])
 def test_run_reveals_no_more_than_asked(model: Path, inputs: Path, reveal: str) -> None:
     """With `label` the owner gets one place, with `top-k` K of them in order, and never a score."""
-    report = run_json("run", model, inputs, "--on", "shares", "--dealer", "client-aided", "--reveal", reveal, "--top", "3")
+    report = run_json(
+        "run", model, inputs, "--on", "shares", "--dealer", "client-aided", "--reveal", reveal, "--top", "3"
+    )
     plain = run_plain(load_onnx(model), np.load(inputs))
     count = 1 if reveal == "label" else 3
     assert report["outputs"] == np.argsort(-plain, axis=1)[:, :count].tolist()

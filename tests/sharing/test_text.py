@@ -65,7 +65,9 @@ def decoded(data: bytes) -> PublicProgram | None:
         cost.offline_bytes + cost.masked_weight_bytes < LARGEST_RUN
         and sum(layer.products for layer in cost.layers) < LARGEST_RUN
     ):
-        linear = {n: step.geometry for n, step in enumerate(found.steps) if isinstance(step, text.Linear)}
+        linear = {
+            n: step.geometry for n, step in enumerate(found.steps) if isinstance(step, text.Linear | text.SharedLinear)
+        }
         weights = {n: (np.ones(geometry.weight_shape, dtype=np.uint64), None) for n, geometry in linear.items()}
         run = record(sharing.Program(found, weights), np.full((1, *found.input_shape), found.input_range[0]))
         assert run.rounds == (cost.rounds, cost.rounds)

@@ -21,7 +21,9 @@ from secureimg.sharing import (
     fresh_seed,
     join_result,
     share_images,
+    share_weights,
     text,
+    weight_share_seed,
 )
 from secureimg.sharing.clear import run_clear_all
 from secureimg.sharing.gate import Gate
@@ -30,6 +32,7 @@ from secureimg.sharing.gate_party import run_gate
 from secureimg.sharing.plan import gates_of
 from secureimg.sharing.ring import signed
 from secureimg.sharing.seat import CHUNK, Seat, dealing_seat
+from secureimg.sharing.together import MemoryChannel
 
 __all__ = [
     "PART",
@@ -126,6 +129,16 @@ def in_parallel(first: Callable[[], object], second: Callable[[], object]) -> No
         raise errors[0]
 
 
+def open_shared(program: Program, zero: PartyZero, one: PartyOne, seed: bytes) -> None:
+    """Split the weights and let the parties open what masks leave of them."""
+    ends, shares = MemoryChannel.pair(), share_weights(program)
+    arguments = [(shares[party], weight_share_seed(seed, party), ends[party]) for party in (0, 1)]
+    other = threading.Thread(target=zero.open_weights, args=arguments[0])
+    other.start()
+    one.open_weights(*arguments[1])
+    other.join()
+
+
 def record(program: Program, images: np.ndarray, *, seeds: Seeds | None = None) -> TwoPartyRun:
     """Run a program and keep what was sent; the public part goes through its bytes, as between machines."""
     seeds = seeds or Seeds()
@@ -140,8 +153,11 @@ def record(program: Program, images: np.ndarray, *, seeds: Seeds | None = None) 
         buffer[:] = np.frombuffer(masked, dtype=np.uint8)[place : place + buffer.size]
         place += buffer.size
 
-    zero.load_masked_weights(receive)
-    assert place == len(masked) == zero.masked_weight_bytes
+    if public.weights == "shared":
+        open_shared(program, zero, one, seeds.weights)
+    else:
+        zero.load_masked_weights(receive)
+        assert place == len(masked) == zero.masked_weight_bytes
     corrections = b"".join(
         part.tobytes() for part in Dealer(public, seeds.weights).deal(count, (seeds.zero, seeds.one))
     )
