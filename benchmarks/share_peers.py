@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -115,9 +116,11 @@ def run_peer(
     try:
         said, complaint = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         return _failed(f"not done within {timeout:g} s")
+    finally:  # also when we are interrupted: it may have left processes behind
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     lines = said.strip().splitlines()
     try:
         found = json.loads(lines[-1]) if process.returncode == 0 and lines else None

@@ -64,9 +64,10 @@ def footer(run: ShareRun) -> list[str]:
         f"Dealer: {run.settings['dealer']}. {run.trust}",
         (
             "Ours is compiled for the input ranges of these rows (-8 to 8 for operations and matmul, 0 to 4 or 0 to 1 for "
-            "convolutions and networks) with 16 fractional bits; a peer's values may fill its 64 bits."
+            "convolutions and networks) with 16 fractional bits, and the sign of a value below 2^-11 of the usual most "
+            "may be wrong; a peer's values may fill its 64 bits and it compares them all."
         ),
-        "Error: largest over the largest output of the plain model, over all runs. Image effect: what another image changes.",
+        "Error: largest over the largest output of the plain model, over all runs. Image effect: what another one changes.",
     ]
     for name, how in sorted({(row.network, row.shaped_by) for row in run.rows if row.network != "loopback"}):
         what = "one queue for all links" if how == "netem" else "the full rate on each link"
@@ -77,6 +78,8 @@ def footer(run: ShareRun) -> list[str]:
             "correlations come from a trusted first party: party 0 knows them all, which both projects call unfit for "
             "production. Our dealer is a process of its own or the owner."
         )
+        if any(row.shaped_by == _RELAYS for row in run.rows):
+            lines.append("Relays carry our links only: behind them no peer is run.")
         lines += [
             f"{row.title}: {name} failed ({figure.failure})"
             for row in run.rows
@@ -86,6 +89,7 @@ def footer(run: ShareRun) -> list[str]:
     return lines
 
 
+_RELAYS = "relay processes"
 _ROLES = ("party 0", "party 1", "dealer", "owner")
 _MEMORY = "Peak memory of each process; plain numpy"
 

@@ -161,6 +161,12 @@ class _Target:
         self._memory[self._place : self._place + len(data)] = data
         self._place += len(data)
 
+    def rest(self) -> memoryview:
+        return self._memory[self._place :]
+
+    def skip(self, count: int) -> None:
+        self._place += count
+
 
 class Conversation:
     """One side of a conversation.
@@ -287,6 +293,18 @@ class Conversation:
             if target.nbytes != self._header.body:
                 raise LocalProtocolError(f"a target of {target.nbytes} bytes for a body of {self._header.body}")
             self._body = _Target(target)
+
+    def room(self) -> memoryview | None:
+        """What is still empty of the memory given to `collect_body`: the caller may read from the wire right into it."""
+        return self._body.rest() if isinstance(self._body, _Target) and self._missing else None
+
+    def filled(self, count: int) -> list[Event]:
+        """Tell that `count` bytes were read into `room`; return what they complete."""
+        if not isinstance(self._body, _Target) or not 0 < count <= self._missing:
+            raise LocalProtocolError(f"{count} bytes were not read into a body that lacks {self._missing}")
+        self._body.skip(count)
+        self._missing -= count
+        return [] if self._missing else [self._finish()]
 
     def _take(self, view: memoryview, events: list[Event]) -> memoryview:
         """Consume the next part of one frame from the front of `view`; return the rest."""

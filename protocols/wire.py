@@ -71,6 +71,19 @@ class Wire:
         self.received += count
         return memoryview(self._buffer)[:count]
 
+    def receive_into(self, memory: memoryview, deadline: float) -> int:
+        """Read what has arrived into the front of `memory`, waiting for something; return how much, 0 at the end.
+
+        Raises
+        ------
+        TimeoutError, OSError
+            As for `send`.
+        """
+        self._set_timeout(deadline)
+        count = self.sock.recv_into(memory[:_CHUNK])
+        self.received += count
+        return count
+
     def close(self, *, linger: bool = False) -> None:
         """Close the connection.
 

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -221,8 +222,15 @@ class SharesClient:
         start = time.perf_counter()
         seed, share = sharing.share_images(self.program, array)
         message = Input(request=request)
-        heard = self._ask([(message, seed), (message, share.data)], Output)
-        first, second = (np.frombuffer(item.body or b"", dtype=np.uint8) for item in heard)
+        size = self.program.result_bytes(count)
+        parts = [np.empty(size, dtype=np.uint8) for _ in self._talks]
+        heard = self._ask([(message, seed), (message, share.data)], Output, parts)
+        for number, item in enumerate(heard):
+            if item.body is not None:  # of another size than a result
+                raise RemoteProtocolError(
+                    f"party {number} sent {len(item.body)} bytes as its share of the result, not {size}"
+                )
+        first, second = parts
         values = sharing.join_result(self.program, first, second, count)
         seconds = time.perf_counter() - start
         outputs = [item.message for item in heard]
@@ -244,13 +252,15 @@ class SharesClient:
         for talk in self._talks:
             talk.wire.close()
 
-    def _ask(self, questions: list[tuple[Any, Any]], kind: type[Any]) -> list[Received]:
+    def _ask(
+        self, questions: list[tuple[Any, Any]], kind: type[Any], into: list[NDArray[np.uint8]] | None = None
+    ) -> list[Received]:
         for number, (message, body) in enumerate(questions):
             with self._telling(number):
                 self._talks[number].say(message, body)
-        return self._hear(kind)
+        return self._hear(kind, into)
 
-    def _hear(self, kind: type[Any]) -> list[Received]:
+    def _hear(self, kind: type[Any], into: list[NDArray[np.uint8]] | None = None) -> list[Received]:
         """Hear both parties. When one fails, the other one is waited for only a moment, for it may know why."""
         heard: dict[int, Received] = {}
         failures: dict[int, Exception] = {}
@@ -263,7 +273,10 @@ class SharesClient:
                 try:
                     with self._blaming(number):
                         try:
-                            item = self._talks[number].hear(max(0.001, min(left, _TURN if not heard else left)))
+                            item = self._talks[number].hear(
+                                max(0.001, min(left, _TURN if not heard else left)),
+                                _sink(kind, into[number] if into else None),
+                            )
                         except TimeoutError:
                             if left <= 0:
                                 raise
@@ -294,3 +307,13 @@ class SharesClient:
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
             raise RemoteProtocolError(f"the connection to {who} broke ({reason})") from None
+
+
+def _sink(kind: type[Any], memory: NDArray[np.uint8] | None) -> Callable[[Any, int], memoryview | None]:
+    """Memory for the body of an awaited message, if it has the awaited size."""
+
+    def sink(message: Any, size: int) -> memoryview | None:
+        fits = memory is not None and isinstance(message, kind) and size == memory.size
+        return memory.data if fits and memory is not None else None
+
+    return sink

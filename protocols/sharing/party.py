@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.conversation import Conversation, Received
+from protocols.conversation import Conversation
 from protocols.memory_use import peak_memory
 from protocols.messages import Bye, Code, Hangup
 from protocols.preparation import preparation_for
@@ -204,13 +204,16 @@ class PartyServer:
                 wanted = SEED_BYTES if self.number == 0 else public.share_bytes(images)
                 if size != wanted:
                     raise RemoteProtocolError(f"an input share of {size} bytes, expected {wanted}")
+                memory[:] = [np.empty(size, dtype=np.uint8)]
+                return memory[0].data
             return None
 
         while not isinstance((heard := talk.hear(self.limits.idle, sink)).message, Bye):
+            arrived = memory.pop() if memory else np.empty(0, dtype=np.uint8)
             if isinstance(heard.message, Prepare):
-                self._prepare(talk, session, heard.message, memory.pop() if memory else np.empty(0, dtype=np.uint8))
+                self._prepare(talk, session, heard.message, arrived)
             else:
-                self._run(talk, session, heard)
+                self._run(talk, session, heard.message, arrived)
 
     def _dealt_bytes(self, session: Session, images: int) -> int:
         """Bytes that the owner sends with `Prepare`."""
@@ -250,19 +253,18 @@ class PartyServer:
         weights, session.weights = session.weights, 0
         talk.say(Prepared(request=message.request, seconds=seconds, dealt=dealt, weights=weights))
 
-    def _run(self, talk: Talk, session: Session, heard: Received) -> None:
-        assert isinstance(heard.message, Input)
+    def _run(self, talk: Talk, session: Session, message: Input, body: Bytes) -> None:
         assert session.ready is not None
         request, correlation, prepared = session.ready
         session.ready = None
-        if heard.message.request != request:
-            raise RemoteProtocolError(f"input for request {heard.message.request}, prepared was {request}")
+        if message.request != request:
+            raise RemoteProtocolError(f"input for request {message.request}, prepared was {request}")
         start, before = time.perf_counter(), session.link.sent
         try:
             _agree(
                 session.link, f"{session.token} {request} {correlation} {prepared.images} {session.public.fingerprint}"
             )
-            result = session.runner.run(prepared, heard.body or b"", session.link)
+            result = session.runner.run(prepared, body, session.link)
             session.link.flush()
         except RemoteProtocolError as error:
             raise Trouble(Code.PEER, str(error), "open a new session; nothing was revealed") from None

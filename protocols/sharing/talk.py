@@ -69,11 +69,17 @@ class Talk:
         """
         deadline = time.monotonic() + (self.patience if patience is None else patience)
         while not self._waiting:
-            data = self.wire.receive(deadline)
-            if not len(data):
+            room = self.conversation.room()
+            if room is not None:  # a large body goes right where it belongs
+                count = self.wire.receive_into(room, deadline)
+                events = self.conversation.filled(count) if count else []
+            else:
+                data = self.wire.receive(deadline)
+                count, events = len(data), self.conversation.receive_data(data) if len(data) else []
+            if not count:
                 self.conversation.receive_eof()
                 raise ConnectionAbortedError(f"the other side left while {self.conversation.state.value}")
-            for event in self.conversation.receive_data(data):
+            for event in events:
                 if isinstance(event, Opening):
                     target = sink(event.message, event.size) if sink is not None else None
                     if target is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -17,7 +17,7 @@ def echo():
     """A server that sends back all that it gets, and closes when the other side has."""
 
     def serve():
-        with contextlib_ignore(), listener.accept()[0] as guest:
+        with suppress(OSError), listener.accept()[0] as guest:
             while data := guest.recv(1 << 16):
                 guest.sendall(data)
 
@@ -26,14 +26,6 @@ def echo():
         thread.start()
         yield listener.getsockname()
         thread.join(10)
-
-
-@contextmanager
-def contextlib_ignore():
-    try:
-        yield
-    except OSError:
-        pass
 
 
 def receive(sock, size):
@@ -86,5 +78,5 @@ def test_a_relay_to_nobody_closes_what_it_accepts():
         target = gone.getsockname()
     with Relay(target, 1e9, 0.0) as relay, socket.create_connection(relay.address) as near:
         near.settimeout(10)
-        with contextlib_ignore():
+        with suppress(OSError):
             assert near.recv(1) == b""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,8 +105,8 @@ def test_a_peer_that_hangs_is_ended_with_its_children(tmp_path):
     figure = run_peer("spu", python, program(tmp_path), 1, 1, NETWORKS["loopback"], timeout=1.0)
     assert figure.failure == "not done within 1 s"
     child = int((tmp_path / "pid").read_text())
-    status = f"/proc/{child}/status"
-    assert not os.path.exists(status) or "zombie" in open(status).read()
+    status = Path(f"/proc/{child}/status")
+    assert not status.exists() or "zombie" in status.read_text()
 
 
 @pytest.mark.parametrize("text", ["torch=/bin/sh", "spu=/no/such/python", "spu"])
