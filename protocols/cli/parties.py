@@ -35,7 +35,7 @@ from protocols.identity import create_party_identities
 from protocols.memory_use import peak_memory
 from protocols.sharing import DealerServer, PartyLimits, PartyOneServer, PartyServer, PartyZeroServer
 from secureimg.errors import SecureImgError
-from secureimg.sharing import CorrelationStore, cost_of, warm_up
+from secureimg.sharing import CorrelationStore, cost_of, one_blas_thread, warm_up
 
 __all__ = ["dealer", "identities", "party", "stock"]
 
@@ -227,6 +227,7 @@ def _serve(
                 f"{facts['rounds']} rounds; {amount(facts['online_bytes'])} between the parties and "
                 f"{amount(facts['offline_bytes'])} of corrections for an image; reveals {facts['reveal']}"
             )
-    run()
+    with one_blas_thread():  # for good: the matrix library's own threads would take the cores from the other processes
+        run()
     if not as_json:
         err.print("stopped")

@@ -12,6 +12,7 @@ from secureimg.sharing.shared_weights import share_weights, weight_share_seed
 from secureimg.sharing.store import Correlation, CorrelationStore
 from secureimg.sharing.streams import fresh_seed, seed_name
 from secureimg.sharing.together import run_together, warm_up
+from secureimg.sharing.workers import one_blas_thread
 
 __all__ = [
     "Channel",
@@ -31,6 +32,7 @@ __all__ = [
     "expand_share",
     "fresh_seed",
     "join_result",
+    "one_blas_thread",
     "run_clear",
     "run_together",
     "seed_name",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from secureimg.errors import CompileError
 from secureimg.sharing.ring import Words
 from secureimg.sharing.text import Geometry
-from secureimg.sharing.workers import in_parallel
+from secureimg.sharing.workers import in_parallel, one_blas_thread
 
 __all__ = ["Factor", "apply_linear", "ring_factor", "small_factor"]
 
@@ -237,6 +237,7 @@ def apply_linear(geometry: Geometry, factor: Factor, values: Words, width: int) 
     return out
 
 
+@one_blas_thread()
 def _by_columns(geometry: Geometry, factor: Factor, values: Words, width: int, out: Words) -> None:
     limbs, step = factor.value_limbs(width)
     if geometry.kind == "dense":
