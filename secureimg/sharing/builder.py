@@ -237,12 +237,29 @@ class Builder:
         """Product of two shared values."""
         a, b = self.truncated(left), self.truncated(right)
         one, two = self.register(a), self.register(b)
+        if math.log2(max(bound.most / (one.factor * two.factor), 2.0**-60)) + one.scale + two.scale >= LIMIT_BITS:
+            a, b = self.truncated(self.even(left)), self.truncated(self.even(right))
+            one, two = self.register(a), self.register(b)
         out = self.new(one.shape, one.scale + two.scale, one.factor * two.factor, bound)
         self.emit(text.Multiply(name=self.name, out=out.number, left=a.number, right=b.number, width=64))
         return out
 
+    def relabelled(self, value: Value, shift: int) -> Value:
+        """The same integers with `shift` more fractional bits and a factor that makes up for it."""
+        value = self.wide(value)
+        old = self.register(value)
+        out = self.new(old.shape, old.scale + shift, old.factor * 2.0**shift, value.bound)
+        self.emit(text.Combine(name=self.name, out=out.number, sources=(value.number,), factors=(1,)))
+        return out
+
+    def even(self, value: Value) -> Value:
+        """The same value with a factor of at least 1/2: after the usual truncation its last place is the usual one."""
+        factor = self.register(value).factor
+        return self.relabelled(value, math.floor(-math.log2(factor))) if factor < 0.5 else value
+
     def leveled(self, value: Value) -> Value:
         """The same value with factor 1."""
+        value = self.even(value)
         old = self.register(value)
         if old.factor == 1.0:
             return value

@@ -16,7 +16,8 @@ Divide       as Reciprocal, of the divisor    2^-9 relative        as Reciprocal
 Reciprocals and roots may ask for another error: a smaller one costs ``(2^-9 / error)^(1/2)`` times as many comparisons,
 of a reciprocal one curve through the whole range. Errors are those of the function, for the fixed-point number that the op gets; "relative" ones hold for a register of any
 scale, since results are labelled so that the smallest one still has 13 bits. A root keeps its relative error from
-``edge = max(low, 2^7 units in the last place)`` on, where `low` is taken as ``high / 2^12`` if it is 0; below it is off by at most ``sqrt(edge) / 3``. A quotient
+``edge = max(low, 2^7 units in the last place)`` on, where a `low` of 0 is taken as ``high / 2^12``, or as ``high / 2^12
+(error / 2^-9)^2`` if a smaller error is asked for; below it is off by at most ``sqrt(edge) / 3``. A quotient
 also carries the numerator's and its own last place: at most ``2^-fraction_bits * (2 / low + 1)``, less if quotients are
 small. An absolute value is exact but for values whose sign the gate may miss (the layer's threshold in the cost report):
 it is off by at most twice as much. Rounds in brackets: where the value comes from a product and has fractional bits to
@@ -124,14 +125,6 @@ def _integer_slopes(places: Array, heights: Array) -> tuple[int, tuple[int, ...]
     return start, tuple(after - before for before, after in pairwise(slopes))
 
 
-def _relabelled(builder: Builder, value: Value, shift: int) -> Value:
-    """The same integers with `shift` more fractional bits and a factor that makes up for it."""
-    old = builder.register(value)
-    out = builder.new(old.shape, old.scale + shift, old.factor * 2.0**shift, value.bound)
-    builder.emit(text.Combine(name=builder.name, out=out.number, sources=(value.number,), factors=(1,)))
-    return out
-
-
 def _places(error: float) -> int:
     """Bits that the smallest value of a range must have."""
     return _PLACES + max(0, math.ceil(-math.log2(error)) - 9)
@@ -150,7 +143,7 @@ def _resolved(builder: Builder, value: Value, low: float, high: float, places: i
         )
     shift = math.floor(math.log2(low / old.factor)) - places + builder.fraction
     if old.scale > builder.fraction or shift > _MOST_PLACES - places:
-        value = _relabelled(builder, value, shift)  # also: truncated for itself, as others may read larger values
+        value = builder.relabelled(value, shift)  # also: truncated for itself, as others may read larger values
     return value
 
 
@@ -236,7 +229,7 @@ def _inverse_sqrt(builder: Builder, value: Value, low: float, high: float, error
 
 def _sqrt(builder: Builder, value: Value, low: float, high: float, error: float) -> Value:
     register = builder.register(value)
-    least = max(low or high / LARGEST_RATIO, high / LARGEST_ROOT_RATIO)
+    least = max(low or high / LARGEST_RATIO * min(1.0, error / ops.USUAL_ERROR) ** 2, high / LARGEST_ROOT_RATIO)
     edge = max(least, register.factor * 2.0 ** (_ROOT_PLACES - register.scale))
     if low < edge and edge > high / 2:
         raise CompileError(

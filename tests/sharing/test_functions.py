@@ -60,7 +60,8 @@ def test_relative_error_over_any_range(kind, low, octaves, bits):
 
 @pytest.mark.parametrize("error", [2.0**-6, 2.0**-11, 2.0**-12])
 @pytest.mark.parametrize(
-    ("kind", "low", "high"), [("Sqrt", 2.0**-9, 64), ("Sqrt", 2.0**-15, 2), ("InverseSqrt", 0.01, 8), ("Reciprocal", 0.5, 6)]
+    ("kind", "low", "high"),
+    [("Sqrt", 2.0**-9, 64), ("Sqrt", 2.0**-15, 2), ("InverseSqrt", 0.01, 8), ("Reciprocal", 0.5, 6)],
 )
 def test_an_error_may_be_asked_for(kind, low, high, error):
     """Larger and smaller than the usual one; of a root over 17 octaves, too."""
