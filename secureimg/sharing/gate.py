@@ -1,8 +1,8 @@
 """The gate: sign, truncation, ring extension and selection of a whole tensor in three rounds.
 
 For shares of x it gives shares of ``max(x, 0)`` (and of x itself, if asked), with the lowest `drop` bits gone; or of the
-sign alone, as a number 1 or 0. After the drop it needs |x| below ``2^sign - 2^low``, where `sign` is ``bits - 2`` if the result is to be extended to a wider ring and
-``bits - 1`` if not; `low` is 0 or at most ``sign - 12``.
+sign alone, as a number 1 or 0. After the drop it needs |x| below ``2^sign - 2^low``, where `sign` is ``bits - 2`` if the
+result is to be extended to a wider ring and ``bits - 1`` if not; `low` is 0 or at most ``sign - 12``.
 
 Round 1 opens ``c = x + offset + r`` (`bits` bits a value), round 2 six masked bits of the comparison, round 3 one masked
 sign bit. The dealer gives party 1, for each value: thermometer codes of r's digits, products of masks, and shares of

@@ -273,8 +273,8 @@ class Multiply(_Step, frozen=True, tag="multiply"):
 
 
 Step = (
-    Best | Blind | Combine | Concat | Decide | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | SharedLinear | Spread
-    | Sum | SumPool | Truncate | Weigh
+    Best | Blind | Combine | Concat | Decide | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | SharedLinear
+    | Spread | Sum | SumPool | Truncate | Weigh
 )  # fmt: skip
 
 
