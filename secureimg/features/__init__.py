@@ -1,5 +1,6 @@
 """Image features as graphs: the same function in the clear, on CKKS ciphertexts and on additive shares."""
 
 from secureimg.features.hog import BlockNorm, hog
+from secureimg.features.lbp import LbpMethod, local_binary_pattern
 
-__all__ = ["BlockNorm", "hog"]
+__all__ = ["BlockNorm", "LbpMethod", "hog", "local_binary_pattern"]

@@ -19,8 +19,8 @@ from secureimg.sharing.ring import LIMIT_BITS, encode
 __all__ = ["Builder", "Value"]
 
 _LARGEST_WEIGHT_BITS: Final = 26
-_MOST_EXACT_PLACES: Final = 6
-_MOST_EXACT_BITS: Final = 20
+_MOST_EXACT_PLACES: Final = 16
+_MOST_EXACT_BITS: Final = 26
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Builder:
 
 
 def _exact_places(weight: NDArray[np.float64]) -> int | None:
-    """The fewest fractional bits that hold the weights exactly, if those are few: signs, sums and simple filters."""
+    """The fewest fractional bits that hold the weights exactly, if the usual ones do: signs, sums, simple filters."""
     for places in range(_MOST_EXACT_PLACES + 1):
         scaled = weight * 2.0**places
         if (scaled == np.rint(scaled)).all() and np.abs(scaled).max(initial=0.0) < 2.0**_MOST_EXACT_BITS:

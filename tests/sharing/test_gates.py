@@ -44,7 +44,8 @@ def check_gate(gate: Gate, values: np.ndarray, rng: np.random.Generator, seeds: 
 
 def check_bits(gate: Gate, found: np.ndarray, values: np.ndarray) -> None:
     """1 for what is at least 0, 0 for the rest; either for small values, and for what may round up to 0."""
-    small = (np.abs(values >> np.int64(gate.drop)) < 1 << gate.low) & (gate.low > 0)
+    floor = values >> np.int64(gate.drop)
+    small = (np.minimum(np.abs(floor), np.abs(floor + (gate.drop > 0))) < 1 << gate.low) & (gate.low > 0)
     rounded = (values < 0) & (values > -2 << gate.drop) & (gate.drop > 0)
     assert np.isin(found, (0, 1)).all()
     assert np.all((found == (values >= 0)) | small | rounded)
