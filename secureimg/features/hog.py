@@ -65,7 +65,7 @@ def hog(
     Shares: some 40 rounds; for each pixel a comparison for each orientation and 140 for the magnitude. Agrees with
     scikit-image to 1e-3 of the largest value. CKKS: not possible (comparisons). Leaks nothing but shapes.
 
-    Deviations: there is no `transform_sqrt`: the owner takes the root of its picture before it is encrypted or shared, and no
+    Deviations: there is no `transform_sqrt`: the owner takes the root of its picture before it is shared, and no
     `visualize`. Where the row part of a gradient is not 0 but below a 1024th of its column part, which pixels of 8 bits
     cannot have, the first and the last bin may be confused. On shares, where two channels have nearly the same largest
     gradient (their squares differ by less than 2^-14) either may be taken.

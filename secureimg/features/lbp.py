@@ -25,7 +25,7 @@ _LARGEST_RADIUS = 32.0
 _WEIGHT = 2.0**16  # weights are whole multiples of its inverse: then equal pixels give a difference of exactly 0
 
 
-def local_binary_pattern(shape: tuple[int, ...], P: int = 8, R: float = 1.0, method: LbpMethod = "default") -> Graph:  # noqa: N803  # the paper's names
+def local_binary_pattern(shape: tuple[int, ...], P: int = 8, R: float = 1.0, method: LbpMethod = "default") -> Graph:
     """Which of the points around each pixel are at least as bright as it, as a code.
 
     Parameters
