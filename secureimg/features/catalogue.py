@@ -47,6 +47,11 @@ class Feature:
         """Names and defaults."""
         return {name: item.default for name, item in list(inspect.signature(self.function).parameters.items())[1:]}
 
+    @property
+    def defaults(self) -> dict[str, str]:
+        """The same as `build` reads them."""
+        return {name: _written(value) for name, value in self.parameters.items()}
+
 
 _BOTH: Final = ("plain", "ckks", "shares")
 _SHARES: Final = ("plain", "shares")
@@ -91,7 +96,9 @@ def build(text: str) -> Graph:
     feature = FEATURES[name]
     shape = _sides(size)
     if len(shape) not in (2, 3) or not 0 < _product(shape) <= _MOST_PIXELS:
-        raise GraphError(f"feature {name!r}: {size!r} is no size of at most {_MOST_PIXELS} values: write it like 128x128")
+        raise GraphError(
+            f"feature {name!r}: {size!r} is no size of at most {_MOST_PIXELS} values: write it like 128x128"
+        )
     given = {}
     for word in filter(None, words.split(",")):
         key, _, value = word.partition("=")
@@ -140,5 +147,7 @@ def _parse(name: str, key: str, value: str, default: Any) -> Any:
 
 
 def _written(value: Any) -> str:
-    """A parameter's value as `build` reads it."""
+    """Return a parameter's value as `build` reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
