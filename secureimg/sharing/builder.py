@@ -148,7 +148,7 @@ class Builder:
         whole = self.new(old.shape, old.scale - drop, old.factor, value.bound) if both else None
         self.emit(text.Relu(
             name=self.name, out=out.number, source=value.number, drop=drop, bits=bits,
-            digit=self.digit(value, drop, bits - 2, strict=strict), width=64, whole=whole.number if whole else None,
+            digit=self.digit(value, drop, bits - 1, strict=strict), width=64, whole=whole.number if whole else None,
         ))  # fmt: skip
         return out, whole
 

@@ -141,7 +141,7 @@ def test_an_absolute_value_is_exact_but_for_signs_below_the_threshold(rng):
     program = compiled(graph, x)
     threshold = max(layer.threshold for layer in sharing.cost_of(program.public).layers)
     error = np.abs(run_two_party(program, x) - np.abs(x))
-    assert threshold <= 2 * 3 * 2**-11  # a power of two
+    assert threshold <= 3 * 2**-11
     assert (error[np.abs(x) >= threshold] == 0).all()
     assert error.max() <= 2 * threshold
 
