@@ -26,7 +26,7 @@ class Feature:
     Attributes
     ----------
     function : callable
-        Takes a shape, then parameters that all have defaults.
+        Takes a shape, then parameters: numbers, words, and pairs.
     executors : tuple of str
         What its graph can run on.
     colour : bool
@@ -44,12 +44,12 @@ class Feature:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Names and defaults."""
+        """Names and defaults; `inspect.Parameter.empty` for those that must be given."""
         return {name: item.default for name, item in list(inspect.signature(self.function).parameters.items())[1:]}
 
     @property
     def defaults(self) -> dict[str, str]:
-        """The same as `build` reads them."""
+        """The same as `build` reads them; nothing for one that must be given, or that follows from others."""
         return {name: _written(value) for name, value in self.parameters.items()}
 
 
@@ -106,6 +106,9 @@ def build(text: str) -> Graph:
             known = ", ".join(feature.parameters) or "none"
             raise GraphError(f"feature {name!r} has no parameter {key!r}; its parameters are: {known}")
         given[key] = _parse(name, key, value, feature.parameters[key])
+    for key, default in feature.parameters.items():
+        if default is inspect.Parameter.empty and key not in given:
+            raise GraphError(f"feature {name!r} needs a value for {key!r}: add {key}=VALUE")
     graph = feature.function(shape, **given)
     if graph.preprocessing is not None or graph.input_shape[0] not in (1, 3):
         return graph
@@ -133,6 +136,9 @@ def _parse(name: str, key: str, value: str, default: Any) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[value.lower()]
+        if default is None or default is inspect.Parameter.empty:
+            parts = tuple(int(part) if part.isdecimal() else float(part) for part in value.split("x"))
+            return parts if len(parts) > 1 else parts[0]
         if isinstance(default, tuple):
             parts = tuple(type(default[0])(part) for part in value.split("x"))
             if len(parts) != len(default):
@@ -141,13 +147,16 @@ def _parse(name: str, key: str, value: str, default: Any) -> Any:
         if isinstance(default, int | float):
             return type(default)(value)
     except (ValueError, KeyError):
-        kind = "true or false" if isinstance(default, bool) else f"written like {_written(default)}"
+        like = _written(default) or "64x64 or 0.5"
+        kind = "true or false" if isinstance(default, bool) else f"written like {like}"
         raise GraphError(f"feature {name!r}: {key} = {value!r} is not {kind}") from None
     return value
 
 
 def _written(value: Any) -> str:
     """Return a parameter's value as `build` reads it."""
+    if value is None or value is inspect.Parameter.empty:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
