@@ -76,8 +76,9 @@ def features(
         raise SecureImgError(f"feature {name!r} of which picture? give an image file")
     if on.value not in feature.executors:
         raise SecureImgError(f"feature {name!r} does not run on {on.value}: it runs on {', '.join(feature.executors)}")
-    if colour and not feature.colour:
+    if colour and 3 not in feature.channels:
         raise SecureImgError(f"feature {name!r} takes grey pictures: leave --colour away")
+    colour = colour or 1 not in feature.channels
     check_new(*(path for path in (result, plate) if path is not None))
     text = spell(name, _shape(image, size, colour), _parameters(given or []))
     options = ModelOptions(text)
@@ -143,7 +144,7 @@ def _plate(text: str, values: Array) -> Array | None:
 def _list(as_json: bool) -> None:
     if as_json:
         write_json({"features": [
-            {"name": name, "summary": item.summary, "executors": list(item.executors), "colour": item.colour,
+            {"name": name, "summary": item.summary, "executors": list(item.executors), "channels": list(item.channels),
              "parameters": item.defaults}
             for name, item in FEATURES.items()
         ]})  # fmt: skip

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from secureimg.errors import GraphError
+from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
+from secureimg.features.edges import (
+    prewitt, prewitt_h, prewitt_v, scharr, scharr_h, scharr_v, sobel, sobel_h, sobel_v,
+)  # fmt: skip
+from secureimg.features.filters import box, gaussian, laplace, separable
+from secureimg.features.gabor import gabor
 from secureimg.features.hog import hog
 from secureimg.features.lbp import local_binary_pattern
+from secureimg.features.resizing import pyramid_reduce, resize
+from secureimg.features.transforms import block_dct, haar, integral_image
 from secureimg.graph import Graph, Preprocessing
 
 __all__ = ["FEATURES", "PREFIX", "Feature", "build", "spell"]
@@ -29,13 +37,13 @@ class Feature:
         Takes a shape, then parameters: numbers, words, and pairs.
     executors : tuple of str
         What its graph can run on.
-    colour : bool
-        Whether it takes pictures of three channels.
+    channels : tuple of int
+        How many a picture may have.
     """
 
     function: Callable[..., Graph]
     executors: tuple[str, ...]
-    colour: bool = True
+    channels: tuple[int, ...] = (1, 3)
 
     @property
     def summary(self) -> str:
@@ -57,9 +65,14 @@ _BOTH: Final = ("plain", "ckks", "shares")
 _SHARES: Final = ("plain", "shares")
 
 FEATURES: Final[dict[str, Feature]] = {
-    "hog": Feature(hog, _SHARES),
-    "local_binary_pattern": Feature(local_binary_pattern, _SHARES, colour=False),
-}
+    **{function.__name__: Feature(function, _BOTH) for function in (
+        gaussian, box, separable, laplace, sobel_h, sobel_v, scharr_h, scharr_v, prewitt_h, prewitt_v, gabor,
+        resize, pyramid_reduce, haar, block_dct, integral_image,
+    )},
+    **{function.__name__: Feature(function, _SHARES) for function in (sobel, scharr, prewitt, hog)},
+    "local_binary_pattern": Feature(local_binary_pattern, _SHARES, (1,)),
+    **{function.__name__: Feature(function, _BOTH, (3,)) for function in (rgb2gray, rgb2ycbcr, ycbcr2rgb, rgb2yuv, yuv2rgb)},
+}  # fmt: skip
 
 
 def spell(name: str, shape: tuple[int, ...], parameters: dict[str, str]) -> str:
