@@ -74,7 +74,7 @@ def features(
     feature = FEATURES[name]
     if image is None:
         raise SecureImgError(f"feature {name!r} of which picture? give an image file")
-    if on.value not in feature.executors:
+    if on.value not in feature.executors and not given:  # with other parameters it may: the compiler knows
         raise SecureImgError(f"feature {name!r} does not run on {on.value}: it runs on {', '.join(feature.executors)}")
     if colour and 3 not in feature.channels:
         raise SecureImgError(f"feature {name!r} takes grey pictures: leave --colour away")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from skimage import data
 from skimage.feature import hog, local_binary_pattern
+from skimage.filters import gabor
 
 from protocols.cli.plates import hog_plate, map_plate
 from secureimg import features
@@ -55,6 +56,18 @@ def test_codes_of_whole_pixels(picture: Path, tmp_path: Path) -> None:
     run_cli("features", "local_binary_pattern", picture, "--set", "method=uniform", "--out", values)
     pixels = np.rint(load_image(picture) * 255).astype(np.uint8)
     assert np.mean(np.load(values)[0] == local_binary_pattern(pixels, 8, 1, "uniform")) >= 0.999
+
+
+def test_more_comes_back_than_goes_up(picture: Path, tmp_path: Path) -> None:
+    """Two maps of 64x80 pixels fill more ciphertexts than the picture; the energy of edges is a polynomial."""
+    values = tmp_path / "gabor.npy"
+    report = run_json("features", "gabor", picture, "--on", "ckks", "--set", "frequency=0.4", "--out", values)
+    assert report["bytes"]["down"] > report["bytes"]["up"]
+    assert report["max_abs_error"] < 1e-3
+    real, imaginary = gabor(load_image(picture), 0.4)
+    assert np.abs(np.load(values) - np.stack([real, imaginary])).max() < 1e-3
+    report = run_json("features", "sobel", picture, "--on", "ckks", "--set", "energy=true", "--size", "32x32")
+    assert report["max_abs_error"] < 1e-3
 
 
 def test_the_list_names_every_feature() -> None:
