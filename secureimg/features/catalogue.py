@@ -10,7 +10,15 @@ from typing import Any, Final
 from secureimg.errors import GraphError
 from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
 from secureimg.features.edges import (
-    prewitt, prewitt_h, prewitt_v, scharr, scharr_h, scharr_v, sobel, sobel_h, sobel_v,
+    prewitt,
+    prewitt_h,
+    prewitt_v,
+    scharr,
+    scharr_h,
+    scharr_v,
+    sobel,
+    sobel_h,
+    sobel_v,
 )  # fmt: skip
 from secureimg.features.filters import box, gaussian, laplace, separable
 from secureimg.features.gabor import gabor

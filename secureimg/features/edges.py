@@ -140,9 +140,9 @@ def sobel(shape: tuple[int, ...], *, mode: str = "reflect", cval: float = 0.0, e
 
     Notes
     -----
-    CKKS: only with ``energy=True``, three levels. Shares: a product and, without `energy`, a root: some ROUNDS rounds.
-    Leaks nothing but shapes. Deviations: no `mask` and no `axis`. On shares magnitudes below some FLOOR of full scale are
-    off by as much.
+    CKKS: only with ``energy=True``: two linear maps and a square. Shares: a square and, without `energy`, a root, 6 rounds
+    together; some 110 comparisons for each pixel. Magnitudes are off by at most 5e-4. Leaks nothing but shapes.
+    Deviations: no `mask` and no `axis`.
     """
     return _magnitude(shape, "sobel", mode, cval, energy=energy)
 

@@ -14,14 +14,15 @@ Divide       as Reciprocal, of the divisor    2^-9 relative        as Reciprocal
 ============ ================================ ==================== ================================== ===================
 
 Reciprocals and roots may ask for another error: a smaller one costs ``(2^-9 / error)^(1/2)`` times as many comparisons,
-of a reciprocal one curve through the whole range. Errors are those of the function, for the fixed-point number that the op gets; "relative" ones hold for a register of any
-scale, since results are labelled so that the smallest one still has 13 bits. A root keeps its relative error from
-``edge = max(low, 2^7 units in the last place)`` on, where a `low` of 0 is taken as ``high / 2^12``, or as ``high / 2^12
-(error / 2^-9)^2`` if a smaller error is asked for; below it is off by at most ``sqrt(edge) / 3``. A quotient
-also carries the numerator's and its own last place: at most ``2^-fraction_bits * (2 / low + 1)``, less if quotients are
-small. An absolute value is exact but for values whose sign the gate may miss (the layer's threshold in the cost report):
-it is off by at most twice as much. Rounds in brackets: where the value comes from a product and has fractional bits to
-drop first. Above `high` results are wrong, of Exp and Sqrt below `low` they are right up to the stated error or edge.
+of a reciprocal one curve through the whole range. Errors are those of the function, for the fixed-point number that the
+op gets; "relative" ones hold for a register of any scale, since results are labelled so that the smallest one still has
+13 bits. A root keeps its relative error from ``edge = max(low, 2^7 units in the last place)`` on, where a `low` of 0 is
+taken as ``high / 2^12``, or as ``high / 2^12 (error / 2^-9)^2`` if a smaller error is asked for; below it is off by at
+most ``sqrt(edge) / 3``. A quotient also carries the numerator's and its own last place: at most ``2^-fraction_bits *
+(2 / low + 1)``, less if quotients are small. An absolute value is exact but for values whose sign the gate may miss (the
+layer's threshold in the cost report): it is off by at most twice as much. Rounds in brackets: where the value comes from a
+product and has fractional bits to drop first. Above `high` results are wrong, of Exp and Sqrt below `low` they are right up
+to the stated error or edge.
 
 Newton: from y with relative error e, ``y (2 - x y)`` is 1 / x to within ``e^2``, ``y (3 - x y^2) / 2`` is 1 / sqrt(x) to
 within ``1.5 e^2``; both always too small, so half of that is added to the constant.
