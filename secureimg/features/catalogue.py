@@ -162,7 +162,7 @@ def _parse(name: str, key: str, value: str, default: Any) -> Any:
             return parts if len(parts) > 1 else parts[0]
         if isinstance(default, tuple):
             parts = tuple(type(default[0])(part) for part in value.split("x"))
-            if len(parts) != len(default):
+            if isinstance(default[0], int) and len(parts) != len(default):
                 raise ValueError
             return parts
         if isinstance(default, int | float):

@@ -56,8 +56,8 @@ def gaussian(
 
     Notes
     -----
-    CKKS: one level; rotations grow with sigma, products with its square (81 diagonals for sigma 1). Shares: two
-    convolutions with public weights, one round. Leaks nothing but shapes. Deviations: none.
+    CKKS: one level; rotations grow with sigma, products with its square (81 diagonals for sigma 1: 128x128 in some 0.14 s
+    on one core). Shares: two convolutions with public weights, one round. Leaks nothing but shapes. Deviations: none.
     """
     border = checked_mode(mode, "gaussian")
     sigmas = (sigma, sigma) if isinstance(sigma, int | float) else tuple(sigma)
@@ -197,7 +197,8 @@ def laplace(shape: tuple[int, ...], *, mode: str = "reflect", cval: float = 0.0)
     Notes
     -----
     CKKS: one level, 5 diagonals. Shares: one convolution with public weights, no round. Leaks nothing but shapes.
-    Deviations: no `mask`, and no `ksize`, which does not change the result in scikit-image; modes other than "reflect" are ours.
+    Deviations: no `mask`, and no `ksize`, which does not change the result in scikit-image; modes other than "reflect" are
+    ours.
     """
     border = checked_mode(mode, "laplace")
     kernel = np.array([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]])

@@ -76,6 +76,8 @@ def gabor(
     for each pixel of its area.
 
     CKKS: one level, but the map is evaluated whole: two products with a plaintext for each pixel of the kernel's area.
+    128x128 on one core takes 0.55 s (kernel of 15x15, frequency 0.25) to 1.7 s (35x35, 0.1), after 9 s to 47 s and 1.2 GB
+    to 5 GB for compiling.
     Shares: two convolutions with public weights, one round. Leaks nothing but shapes. Deviations: the two
     parts are channels of one result, and `frequency` has a default.
     """
@@ -120,7 +122,9 @@ def gabor_bank(
 
     Notes
     -----
-    Costs and deviations: those of `gabor`, once for each pair.
+    Costs and deviations: those of `gabor`, once for each pair, but one round on shares together. All kernels are brought
+    to the size of the largest. On CKKS a bank fits small pictures or high frequencies only: the default one at 128x128 is
+    refused.
     """
     border = checked_mode(mode, "gabor_bank")
     if not len(frequencies) or not len(thetas):

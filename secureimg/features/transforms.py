@@ -49,9 +49,10 @@ def haar(shape: tuple[int, ...], level: int = 1, *, inverse: bool = False, in_pl
     Notes
     -----
     A first level takes (a + b + c + d) / 2 and the three differences of a square of four pixels: Mallat, IEEE Transactions
-    on Pattern Analysis and Machine Intelligence 1989. CKKS: one level; 128x128 on one core takes TIMES. Shares: one linear
-    map with public weights, which are powers of two, and no round. Leaks nothing but shapes. Deviations: no extension of
-    odd sides.
+    on Pattern Analysis and Machine Intelligence 1989. CKKS: one level; one of 128x128 on one core takes some
+    0.03 s in place (0.17 s for three levels) and 1.6 s sorted (3.8 s), which moves elements far. Shares: one linear map
+    with public weights, which are powers of two, and no round. Leaks nothing but shapes. Deviations: no extension of odd
+    sides.
     """
     channels, height, width = picture_shape(shape, "haar")
     if level < 1 or height % 2**level or width % 2**level:

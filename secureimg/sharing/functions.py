@@ -7,7 +7,7 @@ Abs          all                              see below            1            
 Sigmoid      all                              1e-3                 26                                 3
 Tanh         all                              1e-3                 36                                 3
 Exp          high at most 30                  1e-3 exp(high)       at most 25                         3
-Sqrt         high / low at most 2^18, or 0    2^-9 relative        7 log2(high / low) / 2 + 2         3 (4)
+Sqrt         high / low at most 2^22, or 0    2^-9 relative        7 log2(high / low) / 2 + 2         3 (4)
 Reciprocal   low > 0, high / low at most 2^12 2^-9 relative        at most 33 to 16, else at most 16  3 (4), else 7 (8)
 InverseSqrt  low > 0, high / low at most 2^12 2^-9 relative        at most 31 to 64, else at most 12  3 (4), else 9 (10)
 Divide       as Reciprocal, of the divisor    2^-9 relative        as Reciprocal                      2 or 3 more
@@ -50,7 +50,7 @@ __all__ = ["LARGEST_EXPONENT", "LARGEST_RATIO", "bend", "lower_function"]
 LARGEST_RATIO: Final = 2.0**12
 """Of the ends of a range on which an error relative to the function is kept."""
 
-LARGEST_ROOT_RATIO: Final = 2.0**18
+LARGEST_ROOT_RATIO: Final = 2.0**22
 """The same for a root."""
 
 LARGEST_EXPONENT: Final = 30.0

@@ -1,4 +1,7 @@
-"""Rule: filters equal those of scikit-image and scipy: in the clear to rounding, on both executors to 1e-4 of the largest."""
+"""Rule: filters equal those of scikit-image and scipy, in the clear to rounding, on shares to 1e-3 of the largest value.
+
+Linear ones to 1e-4, and on CKKS too.
+"""
 
 from __future__ import annotations
 
