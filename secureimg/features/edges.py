@@ -141,7 +141,7 @@ def sobel(shape: tuple[int, ...], *, mode: str = "reflect", cval: float = 0.0, e
     Notes
     -----
     CKKS: only with ``energy=True``: two linear maps and a square. Shares: a square and, without `energy`, a root, 6 rounds
-    together; some 150 comparisons for each pixel. Magnitudes are off by at most 2e-4. Leaks nothing but shapes.
+    together; some 125 comparisons for each pixel. Magnitudes are off by at most 2e-4. Leaks nothing but shapes.
     Deviations: no `mask` and no `axis`.
     """
     return _magnitude(shape, "sobel", mode, cval, energy=energy)
