@@ -187,6 +187,7 @@ class Caps:
     program: int = 16 << 20
     keys: int = 4 << 30
     ciphertext: int = 1 << 30
+    result: int = 1 << 30
 
     def body(self, kind: type[Head]) -> int:
         """Return the largest body of a message of this kind."""
@@ -194,8 +195,10 @@ class Caps:
             return self.program
         if kind is RegisterKeys:
             return self.keys
-        if kind is Evaluate or kind is Result:
+        if kind is Evaluate:
             return self.ciphertext
+        if kind is Result:
+            return self.result
         return 0
 
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from protocols.cli import console, demo, files, inspecting, parties, run, serving
+from protocols.cli import console, demo, features, files, inspecting, parties, run, serving
 from secureimg.errors import SecureImgError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("inspect")(inspecting.inspect)
 app.command("models")(inspecting.models)
+app.command("features")(features.features)
 app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)

@@ -13,6 +13,7 @@ import typer
 
 from secureimg import ckks, sharing
 from secureimg.errors import CompileError, SecureImgError
+from secureimg.features import PREFIX, build
 from secureimg.graph import ActivationFit, Graph, load_model, replace_activations
 from secureimg.images import load_tensor_npy
 
@@ -80,7 +81,10 @@ class Layout(enum.StrEnum):
     THROUGHPUT = "throughput"
 
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file, or the name of a shipped model.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An .onnx file, the name of a shipped model, or feature:NAME:HxW."),
+]
 Batch = Annotated[int, typer.Option(min=1, help="Images in one evaluation (a power of two).")]
 LayoutOption = Annotated[
     Layout, typer.Option(help="'slots': lowest latency; 'throughput': one image a slot, for thousands of images.")
@@ -159,7 +163,7 @@ class ModelOptions:
         SecureImgError
             If it cannot be loaded, or --replace-activations lacks its samples.
         """
-        original = load_model(self.model)
+        original = build(self.model) if self.model.startswith(PREFIX) else load_model(self.model)
         if self.replace is None:
             return LoadedModel(original, original, ())
         if self.samples is None:

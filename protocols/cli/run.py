@@ -45,7 +45,7 @@ from protocols.memory_use import peak_memory
 from protocols.preparation import preparation_of
 from secureimg.graph import run_plain
 
-__all__ = ["run"]
+__all__ = ["execute", "run"]
 
 
 def run(
@@ -83,23 +83,33 @@ def run(
     options = ModelOptions(model, batch, layout, precision, samples, replace_activations, input_range)
     loaded = options.load()
     given = load_inputs(inputs, loaded.graph.input_shape, preparation_of(loaded.graph))
-    if on is Executor.SHARES:
-        if input_range is None and given.range is not None:
-            options = dataclasses.replace(options, input_range=given.range)
-        shares = ShareOptions(reveal, top, bounds, public_weights)
-        report, outputs = _on_shares(options, shares, require_dealer(dealer), loaded, given)
-    elif on is Executor.PLAIN:
-        report, outputs = _plain(loaded, given)
-    else:
-        if input_range is None and given.range is not None:
-            options = dataclasses.replace(options, input_range=given.range)
-        report, outputs = _encrypted(options, loaded, given, workers or cores())
+    shares = ShareOptions(reveal, top, bounds, public_weights)
+    report, outputs = execute(on, options, shares, dealer, loaded, given, workers)
     if result is not None:
         save_array(result, outputs)
     if as_json:
         write_json(report)
     else:
         _show(report, given)
+
+
+def execute(
+    on: Executor,
+    options: ModelOptions,
+    shares: ShareOptions,
+    dealer: DealerKind | None,
+    model: LoadedModel,
+    given: Inputs,
+    workers: int | None,
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Run a model on one of the executors; return what --json says, and the outputs."""
+    if on is Executor.PLAIN:
+        return _plain(model, given)
+    if options.input_range is None and given.range is not None:
+        options = dataclasses.replace(options, input_range=given.range)
+    if on is Executor.SHARES:
+        return _on_shares(options, shares, require_dealer(dealer), model, given)
+    return _encrypted(options, model, given, workers or cores())
 
 
 def _plain(model: LoadedModel, given: Inputs) -> tuple[dict[str, Any], NDArray[np.float64]]:

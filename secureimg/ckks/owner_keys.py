@@ -218,8 +218,11 @@ class OwnerKeys:
         """Decrypt a result for others to see.
 
         A CKKS result carries noise that depends on the secret key, so decrypted values given away can reveal it (Li and
-        Micciancio, 2021). This adds Gaussian noise of deviation `sqrt(12 t) 2^(s/2) error_bound` (s = 30 statistical bits,
+        Micciancio, 2021). This adds Gaussian noise of deviation `sqrt(12 t) 2^(s/2) noise_bound` (s = 30 statistical bits,
         t the key's release budget), rounds to multiples of `2^-bits`, and counts the release.
+
+        `noise_bound` is `error_bound`, which is an average over slots, times `sqrt(3 N) / pi`: the digits of a switched key
+        are not centred, and their mean adds up in a few slots to that many times the deviation of the others.
 
         Parameters
         ----------
@@ -237,7 +240,8 @@ class OwnerKeys:
             raise BudgetError(
                 f"key {self.key_id[:8]} was budgeted for {self.release_budget} releases and has made them: make new keys"
             )
-        deviation = math.sqrt(12 * self.release_budget) * 2.0 ** (_STATISTICAL_BITS / 2) * self.public.error_bound
+        noise_bound = self.public.error_bound * math.sqrt(3 * self.public.parameters.ring_degree) / math.pi
+        deviation = math.sqrt(12 * self.release_budget) * 2.0 ** (_STATISTICAL_BITS / 2) * noise_bound
         if 4 * deviation > 2.0**-bits:
             possible = math.floor(-math.log2(4 * deviation))
             raise BudgetError(

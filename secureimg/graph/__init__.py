@@ -2,6 +2,7 @@
 
 from secureimg.graph.activations import ActivationFit, replace_activations
 from secureimg.graph.builder import GraphBuilder
+from secureimg.graph.chain import chain
 from secureimg.graph.graph import Graph, Node, Preprocessing
 from secureimg.graph.linear import as_linear_map, fuse_linear
 from secureimg.graph.onnx_import import load_onnx
@@ -35,6 +36,7 @@ from secureimg.graph.ops import (
     Softmax,
     Sqrt,
     Square,
+    Step,
     Subtract,
     Tanh,
     Transpose,
@@ -80,11 +82,13 @@ __all__ = [
     "Softmax",
     "Sqrt",
     "Square",
+    "Step",
     "Subtract",
     "Tanh",
     "Transpose",
     "as_linear_map",
     "calibrate",
+    "chain",
     "fuse_linear",
     "load_model",
     "load_onnx",

@@ -113,6 +113,10 @@ class GraphBuilder:
         """Add a `Relu`."""
         return self.apply(ops.Relu(), x, name=name)
 
+    def step(self, x: str, *, name: str | None = None) -> str:
+        """Add a `Step`."""
+        return self.apply(ops.Step(), x, name=name)
+
     def abs(self, x: str, *, name: str | None = None) -> str:
         """Add an `Abs`."""
         return self.apply(ops.Abs(), x, name=name)
@@ -122,20 +126,40 @@ class GraphBuilder:
         return self.apply(ops.Exp(low, high), x, name=name)
 
     def reciprocal(
-        self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None
+        self,
+        x: str,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        error: float = ops.USUAL_ERROR,
+        name: str | None = None,
     ) -> str:
         """Add a `Reciprocal`, for x in [low, high]."""
-        return self.apply(ops.Reciprocal(low, high), x, name=name)
+        return self.apply(ops.Reciprocal(low, high, error), x, name=name)
 
-    def sqrt(self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None) -> str:
+    def sqrt(
+        self,
+        x: str,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        error: float = ops.USUAL_ERROR,
+        name: str | None = None,
+    ) -> str:
         """Add a `Sqrt`, for x in [low, high]."""
-        return self.apply(ops.Sqrt(low, high), x, name=name)
+        return self.apply(ops.Sqrt(low, high, error), x, name=name)
 
     def inverse_sqrt(
-        self, x: str, low: float | None = None, high: float | None = None, *, name: str | None = None
+        self,
+        x: str,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        error: float = ops.USUAL_ERROR,
+        name: str | None = None,
     ) -> str:
         """Add an `InverseSqrt`, for x in [low, high]."""
-        return self.apply(ops.InverseSqrt(low, high), x, name=name)
+        return self.apply(ops.InverseSqrt(low, high, error), x, name=name)
 
     def divide(
         self, x: str, y: str, low: float | None = None, high: float | None = None, *, name: str | None = None

@@ -212,6 +212,11 @@ def _(op: ops.Relu, x: FloatArray) -> FloatArray:
 
 
 @run_op.register
+def _(op: ops.Step, x: FloatArray) -> FloatArray:
+    return (x >= 0.0).astype(np.float64)
+
+
+@run_op.register
 def _(op: ops.LeakyRelu, x: FloatArray) -> FloatArray:
     return np.where(x > 0, x, op.alpha * x)
 

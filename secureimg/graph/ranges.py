@@ -138,7 +138,7 @@ def _monotone(op: Op, bounds: Bounds) -> Bounds:
     return _run(op, bounds[0]), _run(op, bounds[1])
 
 
-for _kind in (ops.Relu, ops.Clip, ops.Sigmoid, ops.Tanh, ops.MaxPool):
+for _kind in (ops.Relu, ops.Step, ops.Clip, ops.Sigmoid, ops.Tanh, ops.MaxPool):
     _bounds.register(_kind, _monotone)
 
 

@@ -13,7 +13,7 @@ from secureimg.graph.ops import FloatArray, Op, Shape
 
 __all__ = ["simplify"]
 
-_MONOTONE = (ops.Relu, ops.LeakyRelu, ops.Clip, ops.Sigmoid, ops.Tanh)
+_MONOTONE = (ops.Relu, ops.Step, ops.LeakyRelu, ops.Clip, ops.Sigmoid, ops.Tanh)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -46,9 +46,10 @@ def value_bounds(
 ) -> dict[str, Bound]:
     """Bounds of every value of a graph.
 
-    "measured": the largest value on the samples (without samples: on made pictures of many kinds) times 8. An input that
-    exceeds it somewhere gives a wrong result. "proved": interval arithmetic over all inputs in the range; it holds
-    always, and is far wider for deep networks. The lowest value has as much room: an eighth of it where it is above 0.
+    "measured": the largest value on the samples (without samples: on made pictures of many kinds) times 8, or what is
+    proved where that is less. An input that exceeds it somewhere gives a wrong result. "proved": interval arithmetic over
+    all inputs in the range; it holds always, and is far wider for deep networks. The lowest value has as much room: an
+    eighth of it where it is above 0.
 
     Raises
     ------
@@ -74,10 +75,17 @@ def _proved(graph: Graph, low: float, high: float) -> dict[str, Bound]:
 
 def _measured(graph: Graph, low: float, high: float, samples: ArrayLike | None) -> dict[str, Bound]:
     given = made_pictures(graph.input_shape, low, high) if samples is None else np.asarray(samples, dtype=np.float64)
+    try:
+        proved = _proved(graph, low, high)
+    except GraphError:  # a divisor that might be 0, as far as can be proved
+        proved = {}
     found = {}
     for name, (least, largest) in calibrate(graph, given, margin=0.0).items():
         usual = max(abs(least), abs(largest), _SMALLEST)
-        found[name] = Bound(usual * _HEADROOM, usual, least / _HEADROOM if least > 0 else least * _HEADROOM)
+        room = Bound(usual * _HEADROOM, usual, least / _HEADROOM if least > 0 else least * _HEADROOM)
+        limit = proved.get(name, room)
+        most = max(usual, min(room.most, limit.most))
+        found[name] = Bound(most, usual, min(least, max(room.least, limit.least)))
     edge = max(abs(low), abs(high), _SMALLEST)
     found[graph.input] = Bound(max(edge, found[graph.input].usual), edge, low)
     return found

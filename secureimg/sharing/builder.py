@@ -19,6 +19,8 @@ from secureimg.sharing.ring import LIMIT_BITS, encode
 __all__ = ["Builder", "Value"]
 
 _LARGEST_WEIGHT_BITS: Final = 26
+_MOST_EXACT_PLACES: Final = 16
+_MOST_EXACT_BITS: Final = 26
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,25 @@ class Builder:
         whole = self.new(old.shape, old.scale - drop, old.factor, value.bound) if both else None
         self.emit(text.Relu(
             name=self.name, out=out.number, source=value.number, drop=drop, bits=bits,
-            digit=self.digit(value, drop, bits - 2, strict=strict), width=64, whole=whole.number if whole else None,
+            digit=self.digit(value, drop, bits - 1, strict=strict), width=64, whole=whole.number if whole else None,
         ))  # fmt: skip
         return out, whole
+
+    def decide(self, value: Value) -> Value:
+        """1 where the value is at least 0, else 0; wrong at most for negative values above minus 2^-24 of the bound."""
+        value = self.wide(value)
+        widest = 4 * DIGIT_BITS[-1]
+        drop = max(0, math.ceil(math.log2(self.units(value))) - widest)
+        while (bits := self.bits(value, drop, 1)) > widest + 1:
+            drop += 1
+        digit = next(digit for digit in DIGIT_BITS if 4 * digit >= bits - 1)
+        out = self.new(self.register(value).shape, 0, 1.0, Bound(1.0, 1.0))
+        self.emit(
+            text.Decide(
+                name=self.name, out=out.number, source=value.number, drop=drop, bits=bits, digit=digit, width=64
+            )
+        )
+        return out
 
     def combine(self, terms: list[tuple[Value, float]], bound: Bound, constant: float = 0.0) -> Value:
         """``sum(c * x) + constant`` with public c; exact where every c * factor is a power of two."""
@@ -183,12 +201,15 @@ class Builder:
                 self.emit(text.Blind(name=self.name, out=blind.number, source=source, width=64))
                 self.blinds[source] = blind.number
             source = self.blinds[source]
-        weight = weight * register.factor
-        places = _weight_places(weight, self.fraction)
+        factor = register.factor  # a program tells nothing of hidden weights but their size: not that they are whole
+        places = _exact_places(weight) if self.kind == "public" else None
+        if places is None:
+            weight, factor = weight * factor, 1.0
+            places = _weight_places(weight, self.fraction)
         scale = register.scale + places
-        out = self.new(geometry.out_shape, scale, 1.0, bound)
+        out = self.new(geometry.out_shape, scale, factor, bound)
         words = encode(weight, places)
-        added = None if bias is None else encode(bias, scale)
+        added = None if bias is None else encode(bias / factor, scale)
         self.weights[len(self.steps)] = (np.ascontiguousarray(words), added)
         step: text.Step
         if self.kind == "shared":
@@ -216,12 +237,29 @@ class Builder:
         """Product of two shared values."""
         a, b = self.truncated(left), self.truncated(right)
         one, two = self.register(a), self.register(b)
+        if math.log2(max(bound.most / (one.factor * two.factor), 2.0**-60)) + one.scale + two.scale >= LIMIT_BITS:
+            a, b = self.truncated(self.even(left)), self.truncated(self.even(right))
+            one, two = self.register(a), self.register(b)
         out = self.new(one.shape, one.scale + two.scale, one.factor * two.factor, bound)
         self.emit(text.Multiply(name=self.name, out=out.number, left=a.number, right=b.number, width=64))
         return out
 
+    def relabelled(self, value: Value, shift: int) -> Value:
+        """The same integers with `shift` more fractional bits and a factor that makes up for it."""
+        value = self.wide(value)
+        old = self.register(value)
+        out = self.new(old.shape, old.scale + shift, old.factor * 2.0**shift, value.bound)
+        self.emit(text.Combine(name=self.name, out=out.number, sources=(value.number,), factors=(1,)))
+        return out
+
+    def even(self, value: Value) -> Value:
+        """The same value with a factor of at least 1/2: after the usual truncation its last place is the usual one."""
+        factor = self.register(value).factor
+        return self.relabelled(value, math.floor(-math.log2(factor))) if factor < 0.5 else value
+
     def leveled(self, value: Value) -> Value:
         """The same value with factor 1."""
+        value = self.even(value)
         old = self.register(value)
         if old.factor == 1.0:
             return value
@@ -229,6 +267,15 @@ class Builder:
         self.emit(text.Combine(name=self.name, out=scaled.number, sources=(value.number,),
                                factors=(round(old.factor * 2.0**self.fraction),)))  # fmt: skip
         return scaled
+
+
+def _exact_places(weight: NDArray[np.float64]) -> int | None:
+    """The fewest fractional bits that hold the weights exactly, if the usual ones do: signs, sums, simple filters."""
+    for places in range(_MOST_EXACT_PLACES + 1):
+        scaled = weight * 2.0**places
+        if (scaled == np.rint(scaled)).all() and np.abs(scaled).max(initial=0.0) < 2.0**_MOST_EXACT_BITS:
+            return places
+    return None
 
 
 def _weight_places(weight: NDArray[np.float64], fraction: int) -> int:

@@ -66,7 +66,7 @@ def check_program(program: PublicProgram) -> None:
         found = _shape(step, shapes, registers[step.out].shape)
         if found != registers[step.out].shape:
             _fail(step, f"gives shape {found}, its register has {registers[step.out].shape}")
-        if isinstance(step, text.Relu | text.Truncate | text.MaxPool | text.Best):
+        if isinstance(step, text.Relu | text.Decide | text.Truncate | text.MaxPool | text.Best):
             read = step.drop + step.bits - (step.code if isinstance(step, text.Best) else 0)
             if read > 64:
                 _fail(step, f"reads {read} bits of a share, which has 64")

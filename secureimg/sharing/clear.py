@@ -41,10 +41,12 @@ def run_clear_all(program: Program, images: ArrayLike) -> dict[int, Words]:
             values[step.out] = sources[0]
         elif isinstance(step, text.Multiply):
             values[step.out] = sources[0] * sources[1]
-        elif isinstance(step, text.Relu | text.Truncate | text.MaxPool | text.Best):
+        elif isinstance(step, text.Relu | text.Decide | text.Truncate | text.MaxPool | text.Best):
             kept = (signed(sources[0], 64) >> np.int64(step.drop)).view(np.uint64)
             if isinstance(step, text.Truncate):
                 values[step.out] = kept
+            elif isinstance(step, text.Decide):
+                values[step.out] = (kept.view(np.int64) >= 0).astype(np.uint64)
             elif isinstance(step, text.Relu):
                 values[step.out] = np.maximum(kept.view(np.int64), 0).view(np.uint64)
                 if step.whole is not None:

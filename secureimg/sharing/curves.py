@@ -26,7 +26,7 @@ __all__ = ["MAX_KNOTS", "Curve", "curve_through", "curve_within", "fit_curve", "
 
 Array = NDArray[np.float64]
 
-MAX_KNOTS: Final = 128
+MAX_KNOTS: Final = 256
 """More would cost several kilobytes of corrections an element."""
 
 _GRID: Final = 1 << 14

@@ -7,19 +7,22 @@ Abs          all                              see below            1            
 Sigmoid      all                              1e-3                 26                                 3
 Tanh         all                              1e-3                 36                                 3
 Exp          high at most 30                  1e-3 exp(high)       at most 25                         3
-Sqrt         high / low at most 2^12, or 0    2^-9 relative        7 log2(high / low) / 2 + 2, <= 36  3 (4)
+Sqrt         high / low at most 2^22, or 0    2^-9 relative        7 log2(high / low) / 2 + 2         3 (4)
 Reciprocal   low > 0, high / low at most 2^12 2^-9 relative        at most 33 to 16, else at most 16  3 (4), else 7 (8)
 InverseSqrt  low > 0, high / low at most 2^12 2^-9 relative        at most 31 to 64, else at most 12  3 (4), else 9 (10)
 Divide       as Reciprocal, of the divisor    2^-9 relative        as Reciprocal                      2 or 3 more
 ============ ================================ ==================== ================================== ===================
 
-Errors are those of the function, for the fixed-point number that the op gets; "relative" ones hold for a register of any
-scale, since results are labelled so that the smallest one still has 13 bits. A root keeps its relative error from
-``edge = max(low, high / 2^12, 2^7 units in the last place)`` on; below it is off by at most ``sqrt(edge) / 3``. A quotient
-also carries the numerator's and its own last place: at most ``2^-fraction_bits * (2 / low + 1)``, less if quotients are
-small. An absolute value is exact but for values whose sign the gate may miss (the layer's threshold in the cost report):
-it is off by at most twice as much. Rounds in brackets: where the value comes from a product and has fractional bits to
-drop first. Above `high` results are wrong, of Exp and Sqrt below `low` they are right up to the stated error or edge.
+Reciprocals and roots may ask for another error: a smaller one costs ``(2^-9 / error)^(1/2)`` times as many comparisons,
+of a reciprocal one curve through the whole range. Errors are those of the function, for the fixed-point number that the
+op gets; "relative" ones hold for a register of any scale, since results are labelled so that the smallest one still has
+13 bits. A root keeps its relative error from ``edge = max(low, 2^7 units in the last place)`` on, where a `low` of 0 is
+taken as ``high / 2^12``, or as ``high / 2^12 (error / 2^-9)^2`` if a smaller error is asked for; below it is off by at
+most ``sqrt(edge) / 3``. A quotient also carries the numerator's and its own last place: at most ``2^-fraction_bits *
+(2 / low + 1)``, less if quotients are small. An absolute value is exact but for values whose sign the gate may miss (the
+layer's threshold in the cost report): it is off by at most twice as much. Rounds in brackets: where the value comes from a
+product and has fractional bits to drop first. Above `high` results are wrong, of Exp and Sqrt below `low` they are right up
+to the stated error or edge.
 
 Newton: from y with relative error e, ``y (2 - x y)`` is 1 / x to within ``e^2``, ``y (3 - x y^2) / 2`` is 1 / sqrt(x) to
 within ``1.5 e^2``; both always too small, so half of that is added to the constant.
@@ -47,9 +50,11 @@ __all__ = ["LARGEST_EXPONENT", "LARGEST_RATIO", "bend", "lower_function"]
 LARGEST_RATIO: Final = 2.0**12
 """Of the ends of a range on which an error relative to the function is kept."""
 
+LARGEST_ROOT_RATIO: Final = 2.0**22
+"""The same for a root."""
+
 LARGEST_EXPONENT: Final = 30.0
 
-_DIRECT: Final = 2.0**-10
 _SEED: Final = {"reciprocal": 2.0**-4.5, "inverse root": 2.0**-5}
 _DIRECT_RATIO: Final = {"reciprocal": 16.0, "inverse root": 64.0}
 _PLACES: Final = 13
@@ -121,16 +126,13 @@ def _integer_slopes(places: Array, heights: Array) -> tuple[int, tuple[int, ...]
     return start, tuple(after - before for before, after in pairwise(slopes))
 
 
-def _relabelled(builder: Builder, value: Value, shift: int) -> Value:
-    """The same integers with `shift` more fractional bits and a factor that makes up for it."""
-    old = builder.register(value)
-    out = builder.new(old.shape, old.scale + shift, old.factor * 2.0**shift, value.bound)
-    builder.emit(text.Combine(name=builder.name, out=out.number, sources=(value.number,), factors=(1,)))
-    return out
+def _places(error: float) -> int:
+    """Bits that the smallest value of a range must have."""
+    return _PLACES + max(0, math.ceil(-math.log2(error)) - 9)
 
 
-def _resolved(builder: Builder, value: Value, low: float, high: float, fewest: int = _FEWEST_PLACES) -> Value:
-    """The value, up to twice `high`, with 13 to 18 bits for `low` after the usual truncation; at least `fewest`."""
+def _resolved(builder: Builder, value: Value, low: float, high: float, places: int, fewest: int) -> Value:
+    """The value, up to twice `high`, with `places` to 18 bits for `low` after the usual truncation; at least `fewest`."""
     value = builder.wide(value)
     old = builder.register(value)
     value = type(value)(value.number, Bound(min(value.bound.most, 2 * high), min(value.bound.usual, high)), value.ring)
@@ -140,9 +142,9 @@ def _resolved(builder: Builder, value: Value, low: float, high: float, fewest: i
             f"layer {builder.name!r}: values as small as {low:.4g} with a last place of {finest:.2g} are not exact enough, "
             f"the limit is {finest * 2.0**fewest:.4g}: use more fraction_bits, or scale the values up"
         )
-    shift = math.floor(math.log2(low / old.factor)) - _PLACES + builder.fraction
-    if old.scale > builder.fraction or shift > _MOST_PLACES - _PLACES:
-        value = _relabelled(builder, value, shift)  # also: truncated for itself, as others may read larger values
+    shift = math.floor(math.log2(low / old.factor)) - places + builder.fraction
+    if old.scale > builder.fraction or shift > _MOST_PLACES - places:
+        value = builder.relabelled(value, shift)  # also: truncated for itself, as others may read larger values
     return value
 
 
@@ -197,12 +199,12 @@ def _scaled(name: str, low: float, high: float, error: float) -> Curve:
     return curve_through(np.array(curve.knots) * low, curve.heights * top, curve.error, True)
 
 
-def _reciprocal(builder: Builder, value: Value, low: float, high: float) -> Value:
-    value = _resolved(builder, value, low, high)
-    unit = 2.0**-_PLACES / high
+def _reciprocal(builder: Builder, value: Value, low: float, high: float, error: float) -> Value:
+    value = _resolved(builder, value, low, high, _places(error), _FEWEST_PLACES)
+    unit = 2.0 ** -_places(error) / high
     bound = Bound(1.25 / low, 1 / low)
-    if high <= _DIRECT_RATIO["reciprocal"] * low:
-        return bend(builder, value, _scaled("reciprocal", low, high, _DIRECT), bound, unit)
+    if high <= _DIRECT_RATIO["reciprocal"] * low or error != ops.USUAL_ERROR:
+        return bend(builder, value, _scaled("reciprocal", low, high, error / 2), bound, unit)
     x = builder.truncated(value)
     curve = _scaled("reciprocal", low, high, _SEED["reciprocal"])
     y = builder.truncated(bend(builder, x, curve, bound, unit))
@@ -211,12 +213,12 @@ def _reciprocal(builder: Builder, value: Value, low: float, high: float) -> Valu
     return _product(builder, y, correction, bound, unit)
 
 
-def _inverse_sqrt(builder: Builder, value: Value, low: float, high: float) -> Value:
-    value = _resolved(builder, value, low, high)
-    unit = 2.0**-_PLACES / math.sqrt(high)
+def _inverse_sqrt(builder: Builder, value: Value, low: float, high: float, error: float) -> Value:
+    value = _resolved(builder, value, low, high, _places(error), _FEWEST_PLACES)
+    unit = 2.0 ** -_places(error) / math.sqrt(high)
     bound = Bound(1.25 / math.sqrt(low), 1 / math.sqrt(low))
-    if high <= _DIRECT_RATIO["inverse root"] * low:
-        return bend(builder, value, _scaled("inverse root", low, high, _DIRECT), bound, unit)
+    if high <= _DIRECT_RATIO["inverse root"] * low or error != ops.USUAL_ERROR:
+        return bend(builder, value, _scaled("inverse root", low, high, error / 2), bound, unit)
     x = builder.truncated(value)
     curve = _scaled("inverse root", low, high, _SEED["inverse root"])
     y = builder.truncated(bend(builder, x, curve, bound, unit))
@@ -226,21 +228,22 @@ def _inverse_sqrt(builder: Builder, value: Value, low: float, high: float) -> Va
     return _product(builder, y, correction, bound, unit)
 
 
-def _sqrt(builder: Builder, value: Value, low: float, high: float) -> Value:
+def _sqrt(builder: Builder, value: Value, low: float, high: float, error: float) -> Value:
     register = builder.register(value)
-    edge = max(low, high / LARGEST_RATIO, register.factor * 2.0 ** (_ROOT_PLACES - register.scale))
+    least = max(low or high / LARGEST_RATIO * min(1.0, error / ops.USUAL_ERROR) ** 2, high / LARGEST_ROOT_RATIO)
+    edge = max(least, register.factor * 2.0 ** (_ROOT_PLACES - register.scale))
     if low < edge and edge > high / 2:
         raise CompileError(
             f"layer {builder.name!r}: Sqrt of values up to {high:.4g}, fewer than {2.0 ** (_ROOT_PLACES + 1):.0f} units in "
             "the last place, which is the limit: use more fraction_bits, or scale the values up"
         )
-    value = _resolved(builder, value, edge, high, _ROOT_PLACES)
-    curve = _scaled("root", edge, high, _DIRECT)
+    value = _resolved(builder, value, edge, high, _places(error), _ROOT_PLACES)
+    curve = _scaled("root", edge, high, error / 2)
     if low < edge:
         knots, heights = np.array([0.0, *curve.knots]), np.array([0.0, *curve.heights])
         curve = curve_through(knots, heights, curve.error, True)
     top = math.sqrt(high)
-    return bend(builder, value, curve, Bound(1.25 * top, top), 2.0**-_PLACES * math.sqrt(edge))
+    return bend(builder, value, curve, Bound(1.25 * top, top), 2.0 ** -_places(error) * math.sqrt(edge))
 
 
 # ----------------------------------------------------------------------------------------------------------------- ops
@@ -302,23 +305,23 @@ def _(op: ops.Exp, builder: Builder, node: Node, *values: Value) -> Value:
 
 @lower_function.register(ops.Reciprocal)
 def _(op: ops.Reciprocal, builder: Builder, node: Node, *values: Value) -> Value:
-    return _reciprocal(builder, values[0], *_range(builder, op, node.inputs[0]))
+    return _reciprocal(builder, values[0], *_range(builder, op, node.inputs[0]), op.error)
 
 
 @lower_function.register(ops.InverseSqrt)
 def _(op: ops.InverseSqrt, builder: Builder, node: Node, *values: Value) -> Value:
-    return _inverse_sqrt(builder, values[0], *_range(builder, op, node.inputs[0]))
+    return _inverse_sqrt(builder, values[0], *_range(builder, op, node.inputs[0]), op.error)
 
 
 @lower_function.register(ops.Sqrt)
 def _(op: ops.Sqrt, builder: Builder, node: Node, *values: Value) -> Value:
-    return _sqrt(builder, values[0], *_range(builder, op, node.inputs[0]))
+    return _sqrt(builder, values[0], *_range(builder, op, node.inputs[0]), op.error)
 
 
 @lower_function.register(ops.Divide)
 def _(op: ops.Divide, builder: Builder, node: Node, *values: Value) -> Value:
     numerator, divisor = values
-    inverse = _reciprocal(builder, divisor, *_range(builder, op, node.inputs[1]))
+    inverse = _reciprocal(builder, divisor, *_range(builder, op, node.inputs[1]), ops.USUAL_ERROR)
     bound = builder.bounds[node.name]
     unit = min(builder.register(numerator).factor * 2.0**-builder.fraction, bound.usual * 2.0**-16)
     return _product(builder, numerator, inverse, bound, unit)

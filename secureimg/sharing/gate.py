@@ -1,8 +1,8 @@
 """The gate: sign, truncation, ring extension and selection of a whole tensor in three rounds.
 
-For shares of x it gives shares of ``max(x, 0)`` (and of x itself, if asked), with the lowest `drop` bits gone. After the
-drop it needs |x| below ``2^sign - 2^low``, where `sign` is ``bits - 2`` if the result is to be extended to a wider ring and
-``bits - 1`` if not; `low` is 0 or at most ``sign - 12``.
+For shares of x it gives shares of ``max(x, 0)`` (and of x itself, if asked), with the lowest `drop` bits gone; or of the
+sign alone, as a number 1 or 0. After the drop it needs |x| below ``2^sign - 2^low``, where `sign` is ``bits - 2`` if the
+result is to be extended to a wider ring and ``bits - 1`` if not; `low` is 0 or at most ``sign - 12``.
 
 Round 1 opens ``c = x + offset + r`` (`bits` bits a value), round 2 six masked bits of the comparison, round 3 one masked
 sign bit. The dealer gives party 1, for each value: thermometer codes of r's digits, products of masks, and shares of
@@ -57,6 +57,8 @@ class Gate:
         Bits of the result's ring; above `bits` the result is extended, which needs one more bit of headroom.
     both : bool
         Whether x itself is wanted too.
+    bit : bool
+        Whether only 1 for x >= 0 and 0 for the rest is wanted, in a ring of any width.
     """
 
     count: int
@@ -65,17 +67,19 @@ class Gate:
     digit: int
     width: int
     both: bool = False
+    bit: bool = False
 
     def __post_init__(self) -> None:
-        if self.digit not in DIGIT_BITS or not 4 <= self.bits <= 62 or not self.bits <= self.width <= 64:
+        least = 1 if self.bit else self.bits
+        if self.digit not in DIGIT_BITS or not 4 <= self.bits <= 62 or not least <= self.width <= 64:
             raise CompileError(
                 f"a gate of {self.bits} bits, digits of {self.digit}, result of {self.width} is impossible"
             )
 
     @property
     def extend(self) -> bool:
-        """Whether the result's ring is wider than the opening's."""
-        return self.width > self.bits
+        """Whether x is wanted in a wider ring than the opening's."""
+        return self.width > self.bits and not self.bit
 
     @property
     def sign(self) -> int:
@@ -105,7 +109,8 @@ class Gate:
 
     def correction_bytes(self, padded: int) -> int:
         """Bytes that party 1 gets from the dealer for as many values."""
-        size = 4 * int(np.dtype(_TABLE_KINDS[self.digit]).itemsize) + 2 + 2 * byte_width(self.width)
+        shares = 1 if self.bit else 2  # of beta, and of beta r
+        size = 4 * int(np.dtype(_TABLE_KINDS[self.digit]).itemsize) + 2 + shares * byte_width(self.width)
         if self.extend:
             size += 3 * byte_width(self.width - self.bits)
         return size * padded
@@ -131,7 +136,8 @@ class Corrections:
         self.tables = self._take(4 * size).view(kind).reshape(4, padded)
         self.products = self._take(2 * padded).view(np.uint16)
         self.betas = self._take(byte_width(gate.width) * padded)
-        self.beta_masks = self._take(byte_width(gate.width) * padded)
+        if not gate.bit:
+            self.beta_masks = self._take(byte_width(gate.width) * padded)
         if gate.extend:
             top = byte_width(gate.width - gate.bits)
             self.upper = self._take(top * padded)

@@ -57,7 +57,8 @@ def deal_gate(gate: Gate, step: str, seeds: tuple[bytes, bytes], memory: Seat) -
             gate.extend, parts.tables, parts.products, upper, tops, beta_tops, betas, beta_masks,
         )  # fmt: skip
         pack(betas, size, parts.betas)
-        pack(beta_masks, size, parts.beta_masks)
+        if not gate.bit:
+            pack(beta_masks, size, parts.beta_masks)
         if gate.extend:
             pack(upper, top, parts.upper)
             pack(tops, top, parts.tops)

@@ -43,7 +43,7 @@ def run_gate(
     values : ndarray of uint64, shape (count,)
         Shares of x; only the lowest ``drop + bits`` bits count.
     out : ndarray of uint64, shape (count,)
-        Receives shares of ``max(x, 0)`` modulo ``2^width``.
+        Receives shares of ``max(x, 0)`` modulo ``2^width``; of 1 for x >= 0 and 0 else, if the gate gives a bit.
     whole : ndarray of uint64, shape (count,), or None
         Receives shares of x, if the gate gives both.
 
@@ -54,7 +54,10 @@ def run_gate(
     opening = player.mask(values)
     six = player.compare(opening)
     signs = player.resolve(six)
-    player.select(signs, out, whole)
+    if gate.bit:
+        player.tell(signs, out)
+    else:
+        player.select(signs, out, whole)
 
 
 class _Player:
@@ -159,6 +162,22 @@ class _Player:
                 out[start : start + length] = target[:length]
                 if whole is not None:
                     whole[start : start + length] = other[:length]
+
+    def tell(self, signs: Round, out: Words) -> None:
+        """The sign bit is known up to beta: turn it into a number, without talking."""
+        gate, seat = self._gate, self._seat
+        sizes = {start: length for start, length, _ in gate.chunks()}
+        for start, part, padded in Corrections.each(gate, self._corrections):
+            spot, length = slice(start, start + padded), sizes[start]
+            signs.need((start + padded) // 8)
+            theirs = np.unpackbits(signs.back[start // 8 : (start + padded) // 8], bitorder="little")
+            np.bitwise_xor(self._chosen[spot], theirs, out=self._chosen[spot])
+            betas = seat.scratch("betas", padded)
+            if part is None:
+                draw(self._streams["betas"], betas)
+            else:
+                unpack(part.betas, byte_width(gate.width), betas)
+            kernels.tell(self._chosen[start : start + length], betas, self._party, out[start : start + length])
 
     def _shares(self, part: Corrections | None, masks: Words, padded: int) -> tuple[Words, Words, Words, Words]:
         """Shares of r's top bit, of beta times it, of beta and of beta r; party 1's masks get their upper bits."""

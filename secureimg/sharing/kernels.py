@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from secureimg.sharing.carry import MASK_PRODUCTS, PICK
 from secureimg.sharing.ring import Words
 
-__all__ = ["deal", "digits", "mask", "resolve", "select"]
+__all__ = ["deal", "digits", "mask", "resolve", "select", "tell"]
 
 Bytes = NDArray[np.uint8]
 
@@ -117,6 +117,14 @@ def select(
         out[i] = bx + delta * (x - (bx << _one))
         if both:
             whole[i] = x
+
+
+@numba.njit(cache=True, nogil=True)
+def tell(chosen: Bytes, betas: Words, party: int, out: Words) -> None:
+    """Write this party's share of delta XOR beta, as a number."""
+    for i in range(chosen.size):
+        delta = np.uint64(chosen[i])
+        out[i] = (delta if party == 0 else np.uint64(0)) + betas[i] - ((delta * betas[i]) << _one)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -75,6 +75,11 @@ def _(op: ops.Relu, builder: Builder, node: Node, value: Value) -> Value:
 
 
 @lower.register
+def _(op: ops.Step, builder: Builder, node: Node, value: Value) -> Value:
+    return builder.decide(value)
+
+
+@lower.register
 def _(op: ops.LeakyRelu, builder: Builder, node: Node, value: Value) -> Value:
     positive, whole = builder.relu(value, value.bound, both=True)
     assert whole is not None

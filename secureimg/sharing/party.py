@@ -21,7 +21,7 @@ from secureimg.sharing.gate import Gate
 from secureimg.sharing.gate_party import run_gate
 from secureimg.sharing.local import local_step
 from secureimg.sharing.ownership import read_share, zero_share
-from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, relu_gate
+from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, only_gate
 from secureimg.sharing.products import Factor, apply_linear, ring_factor, small_factor
 from secureimg.sharing.program import Program, PublicProgram
 from secureimg.sharing.ring import Words, byte_width, pack, unpack
@@ -161,9 +161,14 @@ class _Party:
             whole = None
             if step.whole is not None:
                 whole = values[step.whole] = np.empty(value.shape, dtype=np.uint64)
-            gate = relu_gate(self.public, step, prepared.images)
+            gate = only_gate(self.public, step, prepared.images)
             run_gate(seat, gate, f"{number}.0", seed, corrections, value.reshape(-1), out.reshape(-1),
                      None if whole is None else whole.reshape(-1))  # fmt: skip
+            return out
+        if isinstance(step, text.Decide):
+            out = np.empty(value.shape, dtype=np.uint64)
+            gate = only_gate(self.public, step, prepared.images)
+            run_gate(seat, gate, f"{number}.0", seed, corrections, value.reshape(-1), out.reshape(-1))
             return out
         if isinstance(step, text.MaxPool | text.Best):
             compare = self._comparer(number, step, prepared, corrections, seat)

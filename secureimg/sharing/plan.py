@@ -14,7 +14,7 @@ from secureimg.sharing.program import PublicProgram
 from secureimg.sharing.ring import byte_width
 from secureimg.sharing.tournament import best_gates, pool_gates
 
-__all__ = ["CostReport", "LayerCost", "correction_bytes", "cost_of", "gates_of", "mask_bytes", "relu_gate"]
+__all__ = ["CostReport", "LayerCost", "correction_bytes", "cost_of", "gates_of", "mask_bytes", "only_gate"]
 
 _LANES = 64
 
@@ -23,17 +23,19 @@ def _elements(program: PublicProgram, number: int, images: int) -> int:
     return images * math.prod(program.registers[number].shape)
 
 
-def relu_gate(program: PublicProgram, step: text.Relu, images: int) -> Gate:
-    """The gate of a ReLU."""
+def only_gate(program: PublicProgram, step: text.Relu | text.Decide, images: int) -> Gate:
+    """The one gate of a ReLU or a decision."""
     count = _elements(program, step.source, images)
+    if isinstance(step, text.Decide):
+        return Gate(count, step.drop, step.bits, step.digit, step.width, bit=True)
     return Gate(count, step.drop, step.bits, step.digit, step.width, step.whole is not None)
 
 
 def gates_of(program: PublicProgram, step: text.Step, images: int) -> list[Gate]:
     """The gates of a step, in order."""
     shape = program.registers[text.sources_of(step)[0]].shape
-    if isinstance(step, text.Relu):
-        return [relu_gate(program, step, images)]
+    if isinstance(step, text.Relu | text.Decide):
+        return [only_gate(program, step, images)]
     if isinstance(step, text.MaxPool):
         return pool_gates(step, shape, program.registers[step.out].shape, images)
     if isinstance(step, text.Best):
@@ -167,7 +169,7 @@ def cost_of(program: PublicProgram, images: int = 1) -> CostReport:
         register = program.registers[text.sources_of(step)[0]]
         threshold = 0.0
         if gates:
-            assert isinstance(step, text.Relu | text.MaxPool | text.Best)
+            assert isinstance(step, text.Relu | text.Decide | text.MaxPool | text.Best)
             packed = step.code if isinstance(step, text.Best) else 0
             threshold = register.factor * 2.0 ** (gates[0].low + step.drop - register.scale - packed)
         layers.append(LayerCost(

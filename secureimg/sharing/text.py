@@ -19,6 +19,7 @@ __all__ = [
     "Blind",
     "Combine",
     "Concat",
+    "Decide",
     "Geometry",
     "Linear",
     "MaxPool",
@@ -157,6 +158,16 @@ class Relu(_Step, frozen=True, tag="relu"):
     whole: Number | None = None
 
 
+class Decide(_Step, frozen=True, tag="decide"):
+    """1 where x, without its last `drop` bits, is at least 0, and 0 elsewhere."""
+
+    source: Number
+    drop: Drop
+    bits: Bits
+    digit: Digit
+    width: Width
+
+
 class Truncate(_Step, frozen=True, tag="truncate"):
     """x without its last `drop` bits, in a ring of `width` bits."""
 
@@ -262,8 +273,8 @@ class Multiply(_Step, frozen=True, tag="multiply"):
 
 
 Step = (
-    Best | Blind | Combine | Concat | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | SharedLinear | Spread
-    | Sum | SumPool | Truncate | Weigh
+    Best | Blind | Combine | Concat | Decide | Linear | MaxPool | Multiply | PublicScale | Rearrange | Relu | SharedLinear
+    | Spread | Sum | SumPool | Truncate | Weigh
 )  # fmt: skip
 
 

@@ -37,6 +37,9 @@ def assign_widths(
         if isinstance(step, text.Relu | text.Truncate):
             changes["width"] = max(wanted, step.bits)
             ask(step.source, step.drop + step.bits)
+        elif isinstance(step, text.Decide):
+            changes["width"] = wanted
+            ask(step.source, step.drop + step.bits)
         elif isinstance(step, text.MaxPool):
             ask(step.source, step.drop + step.bits)
         elif isinstance(step, text.Best):

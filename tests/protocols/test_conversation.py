@@ -151,7 +151,7 @@ def test_nothing_is_taken_after_the_end_or_after_a_fault() -> None:
 
 
 def test_bodies_above_the_cap_are_neither_sent_nor_taken() -> None:
-    small = Caps(program=100, keys=100, ciphertext=100)
+    small = Caps(program=100, keys=100, ciphertext=100, result=100)
     pair = greeted(MemoryPair.with_caps(small))
     with pytest.raises(LocalProtocolError, match="takes 100"):
         pair.owner.register_keys(KEY, bytes(101))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from secureimg import sharing
 from secureimg.errors import CompileError
-from secureimg.graph import Graph, GraphBuilder, Sigmoid, Slice, Tanh, run_plain
+from secureimg.graph import Graph, GraphBuilder, Sigmoid, Slice, Tanh, ops, run_plain
 from secureimg.sharing.curves import curve_within, fit_curve, sigmoid_curve, tanh_curve
 
 from .two_party import run_two_party
@@ -56,6 +56,35 @@ def test_relative_error_over_any_range(kind, low, octaves, bits):
     program, wanted = compiled(graph, x, fraction_bits=bits), run_plain(graph, x)
     assert np.abs(sharing.run_clear(program, x) / wanted - 1).max() <= RELATIVE
     assert np.abs(run_two_party(program, x) / wanted - 1).max() <= RELATIVE
+
+
+@pytest.mark.parametrize("error", [2.0**-6, 2.0**-11, 2.0**-12])
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [("Sqrt", 2.0**-9, 64), ("Sqrt", 2.0**-15, 2), ("InverseSqrt", 0.01, 8), ("Reciprocal", 0.5, 6)],
+)
+def test_an_error_may_be_asked_for(kind, low, high, error):
+    """Larger and smaller than the usual one; of a root over 17 octaves, too."""
+    b = GraphBuilder("asked", (2000,))
+    graph = b.build(b.apply(getattr(ops, kind)(low, high, error), b.input))
+    x = over(low, high, places=24)
+    program, wanted = compiled(graph, x, fraction_bits=24), run_plain(graph, x)
+    kept = x >= low
+    assert (np.abs(run_two_party(program, x) / wanted - 1).max(where=kept, initial=0.0)) <= error
+
+
+@pytest.mark.parametrize("weights", ["public", "party 1"])
+def test_a_step_is_exact_where_values_are_whole_units(rng, weights):
+    """Zero counts as positive; the smallest negative number does not."""
+    b = GraphBuilder("step", (3, 40))
+    x = b.affine(b.input, 2.0, -1.0)
+    graph = b.build(b.step(x))
+    x = rng.integers(0, 2**10, (2, 3, 40)) / 2.0**10
+    x[0, 0] = 0.5
+    x[0, 1] = 0.5 - 2.0**-10
+    program = sharing.compile(graph, weights=weights)
+    assert np.array_equal(run_two_party(program, x), run_plain(graph, x))
+    assert np.array_equal(sharing.run_clear(program, x), run_plain(graph, x))
 
 
 @pytest.mark.parametrize(("kind", "low", "high", "rounds", "comparisons"), [
@@ -216,5 +245,5 @@ def test_a_fitted_curve_has_the_error_it_states():
             assert curve(np.array([1e6]))[0] == pytest.approx(curve(np.array([64.0]))[0], rel=1e-6)
     assert max(sigmoid_curve().error, tanh_curve().error) <= 8e-4
     assert len(curve_within(np.exp, -8.0, 0.0, 1e-4).knots) > len(curve_within(np.exp, -8.0, 0.0, 1e-3).knots)
-    with pytest.raises(CompileError, match="more than 128 knots"):
+    with pytest.raises(CompileError, match="more than 256 knots"):
         curve_within(np.exp, -8.0, 0.0, 1e-9)

@@ -27,6 +27,9 @@ def split(rng: np.random.Generator, values: np.ndarray, bits: int) -> tuple[np.n
 def check_gate(gate: Gate, values: np.ndarray, rng: np.random.Generator, seeds: Seeds) -> None:
     """The rule of the module: floor or floor + 1 (exact without drop); signs wrong only for small values."""
     found, *whole = play_gate(gate, split(rng, values, gate.drop + gate.bits), (seeds.zero, seeds.one))
+    if gate.bit:
+        check_bits(gate, found & np.uint64((1 << gate.width) - 1), values)
+        return
     result, floor = signed(found, gate.width), values >> np.int64(gate.drop)
     roundings = (floor, floor + 1) if gate.drop else (floor,)
     clipped = np.any([result == np.maximum(kept, 0) for kept in roundings], axis=0)
@@ -39,6 +42,15 @@ def check_gate(gate: Gate, values: np.ndarray, rng: np.random.Generator, seeds: 
             assert np.array_equal(np.maximum(kept, 0), result)
 
 
+def check_bits(gate: Gate, found: np.ndarray, values: np.ndarray) -> None:
+    """1 for what is at least 0, 0 for the rest; either for small values, and for what may round up to 0."""
+    floor = values >> np.int64(gate.drop)
+    small = (np.minimum(np.abs(floor), np.abs(floor + (gate.drop > 0))) < 1 << gate.low) & (gate.low > 0)
+    rounded = (values < 0) & (values > -2 << gate.drop) & (gate.drop > 0)
+    assert np.isin(found, (0, 1)).all()
+    assert np.all((found == (values >= 0)) | small | rounded)
+
+
 def most(gate: Gate) -> int:
     """Largest |x| after the drop that the gate is made for."""
     return (1 << gate.sign) - 1 - ((1 << gate.low) if gate.low else 0) - (1 if gate.drop else 0)
@@ -48,9 +60,9 @@ def most(gate: Gate) -> int:
 def gates(draw: st.DrawFn) -> Gate:
     drop = draw(st.sampled_from([0, 0, 1, 7, 16, 30]))
     bits = draw(st.integers(4, min(62, 64 - drop)))
-    width = draw(st.one_of(st.just(bits), st.just(64), st.integers(bits, 64)))
-    digit, both = draw(st.sampled_from(DIGIT_BITS)), draw(st.booleans())
-    return Gate(draw(st.sampled_from(COUNTS)), drop, bits, digit, width, both)
+    digit, wanted = draw(st.sampled_from(DIGIT_BITS)), draw(st.sampled_from(["x or 0", "both", "bit"]))
+    width = draw(st.one_of(st.just(bits), st.just(64), st.integers(1 if wanted == "bit" else bits, 64)))
+    return Gate(draw(st.sampled_from(COUNTS)), drop, bits, digit, width, wanted == "both", wanted == "bit")
 
 
 @settings(max_examples=120)
@@ -100,6 +112,15 @@ def test_a_wide_window_is_always_exact(rng: np.random.Generator) -> None:
         values = np.arange(-most(gate), most(gate) + 1)
         found, = play_gate(gate, split(rng, values, bits), (bytes(32), bytes([1] * 32)))  # fmt: skip
         assert np.array_equal(signed(found, 64), np.maximum(values, 0))
+
+
+def test_a_wide_window_decides_exactly(rng: np.random.Generator) -> None:
+    """The same for the sign alone, in the smallest ring there is."""
+    for digit, bits in ((3, 13), (6, 12), (6, 20)):
+        gate = Gate(2 * most(Gate(1, 0, bits, digit, 64, bit=True)) + 1, 0, bits, digit, 1, bit=True)
+        values = np.arange(-most(gate), most(gate) + 1)
+        found, = play_gate(gate, split(rng, values, bits), (bytes(32), bytes([1] * 32)))  # fmt: skip
+        assert np.array_equal(found & np.uint64(1), values >= 0)
 
 
 @pytest.mark.parametrize("count", [PART, PART + CHUNK + 1])

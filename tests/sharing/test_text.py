@@ -41,6 +41,7 @@ def small_programs() -> Iterator[PublicProgram]:
     b = GraphBuilder("second", (1, 4, 4))
     x = b.average_pool(b.input, (3, 3), strides=(1, 1), pads=(1, 1, 1, 1))  # at the edges of fewer values
     x = b.sqrt(b.affine(b.flatten(x), 1.0, 1.0), 1.0, 2.0)
+    x = b.add(x, b.step(b.affine(x, 1.0, -1.5)))
     gray = Preprocessing("L", (4, 4), (0.5,), (0.5,))
     yield sharing.compile(
         b.build(b.argmax(x), preprocessing=gray), input_range=(0.0, 1.0), reveal="top-k", top=2

@@ -242,6 +242,8 @@ def last_place_errors(program: Program, images: np.ndarray) -> dict[int, int]:
                 off[step.whole] = found
             gates = gates_of(program.public, step, len(images))
             found += sum(1 << gate.low for gate in gates if gate.low)
+        elif isinstance(step, text.Decide):
+            found = 1 if found or step.drop else 0
         elif isinstance(step, text.Combine):
             found = sum(abs(factor) * source for factor, source in zip(step.factors, sources, strict=True))
         elif isinstance(step, text.Weigh):

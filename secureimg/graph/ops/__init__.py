@@ -1,7 +1,7 @@
 """The ops an image computation is made of. All shapes are per image, without the batch axis."""
 
 from secureimg.graph.ops.base import MAX_ELEMENTS, FloatArray, Op, Shape, elements
-from secureimg.graph.ops.functions import Abs, Divide, Exp, InverseSqrt, Reciprocal, Sqrt
+from secureimg.graph.ops.functions import USUAL_ERROR, Abs, Divide, Exp, InverseSqrt, Reciprocal, Sqrt
 from secureimg.graph.ops.fused import LinearMap
 from secureimg.graph.ops.pointwise import (
     Add,
@@ -16,6 +16,7 @@ from secureimg.graph.ops.pointwise import (
     Sigmoid,
     Softmax,
     Square,
+    Step,
     Subtract,
     Tanh,
 )
@@ -24,6 +25,7 @@ from secureimg.graph.ops.windows import AveragePool, Conv, MaxPool
 
 __all__ = [
     "MAX_ELEMENTS",
+    "USUAL_ERROR",
     "Abs",
     "Add",
     "Affine",
@@ -54,6 +56,7 @@ __all__ = [
     "Softmax",
     "Sqrt",
     "Square",
+    "Step",
     "Subtract",
     "Tanh",
     "Transpose",

@@ -1,18 +1,23 @@
 """Division, roots, exponential and absolute value of each element.
 
 All but `Abs` may state the range [low, high] of their input. The plain executor computes the true function everywhere; an
-executor that approximates keeps its error bound on the range. Without one, it takes what was measured or proved.
+executor that approximates keeps its error bound on the range. Without one, it takes what was measured or proved. Roots
+and reciprocals say how large their error may be, relative to the result; a smaller one costs more.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from secureimg.errors import GraphError
 from secureimg.graph.ops.pointwise import _Binary, _Pointwise
 
-__all__ = ["Abs", "Divide", "Exp", "InverseSqrt", "Reciprocal", "Sqrt"]
+__all__ = ["USUAL_ERROR", "Abs", "Divide", "Exp", "InverseSqrt", "Reciprocal", "Sqrt"]
+
+USUAL_ERROR: Final = 2.0**-9
+LEAST_ERROR: Final = 2.0**-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,11 @@ def _check(kind: str, low: float | None, high: float | None, least: float, withi
         raise GraphError(f"{kind}: low is {low}, it must be {'at least' if within else 'above'} {least:g}; raise it")
 
 
+def _check_error(kind: str, error: float) -> None:
+    if not LEAST_ERROR <= error <= 0.25:
+        raise GraphError(f"{kind}: error {error} is outside {LEAST_ERROR:.2g} to 0.25")
+
+
 @dataclass(frozen=True, eq=False)
 class Exp(_Pointwise):
     """``exp(x)`` of each element; the range is any two numbers."""
@@ -49,9 +59,11 @@ class Reciprocal(_Pointwise):
 
     low: float | None = None
     high: float | None = None
+    error: float = USUAL_ERROR
 
     def __post_init__(self) -> None:
         _check(self.kind, self.low, self.high, 0.0, False)
+        _check_error(self.kind, self.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +72,11 @@ class Sqrt(_Pointwise):
 
     low: float | None = None
     high: float | None = None
+    error: float = USUAL_ERROR
 
     def __post_init__(self) -> None:
         _check(self.kind, self.low, self.high, 0.0, True)
+        _check_error(self.kind, self.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +85,11 @@ class InverseSqrt(_Pointwise):
 
     low: float | None = None
     high: float | None = None
+    error: float = USUAL_ERROR
 
     def __post_init__(self) -> None:
         _check(self.kind, self.low, self.high, 0.0, False)
+        _check_error(self.kind, self.error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Square",
+    "Step",
     "Subtract",
     "Tanh",
 ]
@@ -167,6 +168,11 @@ class Polynomial(_Pointwise):
 @dataclass(frozen=True, eq=False)
 class Relu(_Pointwise):
     """``max(x, 0)`` of each element."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step(_Pointwise):
+    """1 where x is at least 0, 0 elsewhere. Not continuous: an executor that rounds x may be off by 1 close to 0."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,72 @@
+"""Image features as graphs: the same function in the clear, on CKKS ciphertexts and on additive shares."""
+
+from secureimg.features.catalogue import FEATURES, PREFIX, Feature, build, spell
+from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
+from secureimg.features.edges import prewitt, prewitt_h, prewitt_v, scharr, scharr_h, scharr_v, sobel, sobel_h, sobel_v
+from secureimg.features.filters import box, gaussian, laplace, separable
+from secureimg.features.gabor import gabor, gabor_bank
+from secureimg.features.hog import BlockNorm, hog
+from secureimg.features.lbp import LbpMethod, local_binary_pattern
+from secureimg.features.matching import (
+    Metric,
+    OwnGallery,
+    best_match,
+    cosine,
+    hamming,
+    ranking,
+    squared_euclidean,
+    threshold_match,
+)
+from secureimg.features.projection import PrincipalComponents, embedding, fit_pca, pca_projection
+from secureimg.features.resizing import pyramid_gaussian, pyramid_reduce, resize
+from secureimg.features.transforms import block_dct, haar, integral_image
+
+__all__ = [
+    "FEATURES",
+    "PREFIX",
+    "BlockNorm",
+    "Feature",
+    "LbpMethod",
+    "Metric",
+    "OwnGallery",
+    "PrincipalComponents",
+    "best_match",
+    "block_dct",
+    "box",
+    "build",
+    "cosine",
+    "embedding",
+    "fit_pca",
+    "gabor",
+    "gabor_bank",
+    "gaussian",
+    "haar",
+    "hamming",
+    "hog",
+    "integral_image",
+    "laplace",
+    "local_binary_pattern",
+    "pca_projection",
+    "prewitt",
+    "prewitt_h",
+    "prewitt_v",
+    "pyramid_gaussian",
+    "pyramid_reduce",
+    "ranking",
+    "resize",
+    "rgb2gray",
+    "rgb2ycbcr",
+    "rgb2yuv",
+    "scharr",
+    "scharr_h",
+    "scharr_v",
+    "separable",
+    "sobel",
+    "sobel_h",
+    "sobel_v",
+    "spell",
+    "squared_euclidean",
+    "threshold_match",
+    "ycbcr2rgb",
+    "yuv2rgb",
+]
