@@ -2,6 +2,7 @@
 
 from secureimg.features.catalogue import FEATURES, PREFIX, Feature, build, spell
 from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
+from secureimg.features.corners import corner_harris, corner_shi_tomasi, structure_tensor
 from secureimg.features.edges import prewitt, prewitt_h, prewitt_v, scharr, scharr_h, scharr_v, sobel, sobel_h, sobel_v
 from secureimg.features.filters import box, gaussian, laplace, separable
 from secureimg.features.gabor import gabor, gabor_bank
@@ -34,6 +35,8 @@ __all__ = [
     "block_dct",
     "box",
     "build",
+    "corner_harris",
+    "corner_shi_tomasi",
     "cosine",
     "embedding",
     "fit_pca",
@@ -66,6 +69,7 @@ __all__ = [
     "sobel_v",
     "spell",
     "squared_euclidean",
+    "structure_tensor",
     "threshold_match",
     "ycbcr2rgb",
     "yuv2rgb",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from secureimg.errors import GraphError
 from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
+from secureimg.features.corners import corner_harris, corner_shi_tomasi, structure_tensor
 from secureimg.features.edges import (
     prewitt,
     prewitt_h,
@@ -79,6 +80,9 @@ FEATURES: Final[dict[str, Feature]] = {
     )},
     **{function.__name__: Feature(function, _SHARES) for function in (sobel, scharr, prewitt, hog)},
     "local_binary_pattern": Feature(local_binary_pattern, _SHARES, (1,)),
+    "structure_tensor": Feature(structure_tensor, _BOTH, (1,)),
+    "corner_harris": Feature(corner_harris, _BOTH, (1,)),
+    "corner_shi_tomasi": Feature(corner_shi_tomasi, _SHARES, (1,)),
     **{function.__name__: Feature(function, _BOTH, (3,)) for function in (rgb2gray, rgb2ycbcr, ycbcr2rgb, rgb2yuv, yuv2rgb)},
 }  # fmt: skip
 

@@ -65,12 +65,13 @@ def gaussian(
         raise GraphError(f"gaussian: sigma {sigma} is not one number, or two (rows, columns), of at least 0")
     if not (np.isfinite(truncate) and truncate > 0):
         raise GraphError(f"gaussian: truncate {truncate} must be above 0")
-    down, across = (_gaussian_kernel(s, truncate) for s in sigmas)
+    down, across = (gaussian_kernel(s, truncate) for s in sigmas)
     b = GraphBuilder("gaussian", picture_shape(shape, "gaussian"))
     return b.build(convolve_twice(b, b.input, down[None, None], across[None, None, None], border, cval))
 
 
-def _gaussian_kernel(sigma: float, truncate: float) -> Array:
+def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Array:
+    """The kernel of `scipy.ndimage.gaussian_filter1d`; `GraphError` if it is too long."""
     radius = int(truncate * sigma + 0.5)
     if not radius:
         return np.ones(1)
