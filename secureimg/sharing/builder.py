@@ -206,6 +206,9 @@ class Builder:
         if places is None:
             weight, factor = weight * factor, 1.0
             places = _weight_places(weight, self.fraction)
+        elif bias is not None and register.scale + places < self.fraction:
+            finer = _exact_places(bias / factor * 2.0 ** (register.scale + places))  # what is added may not be whole
+            places = self.fraction - register.scale if finer is None else places + finer
         scale = register.scale + places
         out = self.new(geometry.out_shape, scale, factor, bound)
         words = encode(weight, places)
@@ -269,10 +272,10 @@ class Builder:
         return scaled
 
 
-def _exact_places(weight: NDArray[np.float64]) -> int | None:
-    """The fewest fractional bits that hold the weights exactly, if the usual ones do: signs, sums, simple filters."""
+def _exact_places(numbers: NDArray[np.float64]) -> int | None:
+    """The fewest fractional bits that hold numbers exactly, if the usual ones do: signs, sums, simple filters."""
     for places in range(_MOST_EXACT_PLACES + 1):
-        scaled = weight * 2.0**places
+        scaled = numbers * 2.0**places
         if (scaled == np.rint(scaled)).all() and np.abs(scaled).max(initial=0.0) < 2.0**_MOST_EXACT_BITS:
             return places
     return None

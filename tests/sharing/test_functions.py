@@ -87,6 +87,17 @@ def test_a_step_is_exact_where_values_are_whole_units(rng, weights):
     assert np.array_equal(sharing.run_clear(program, x), run_plain(graph, x))
 
 
+@pytest.mark.parametrize("shift", [0.5, -1.5, 0.3])
+def test_what_is_added_to_whole_numbers_need_not_be_whole(rng, shift):
+    """A step has no fractional bits, and a sum of steps with whole weights needs none: a shift keeps its own."""
+    b = GraphBuilder("shift", (4, 30))
+    graph = b.build(b.affine(b.step(b.affine(b.input, 1.0, -0.5)), 3.0, shift))
+    x = rng.uniform(0, 1, (2, 4, 30))
+    program = sharing.compile(graph, weights="public")
+    for found in (run_two_party(program, x), sharing.run_clear(program, x)):
+        assert np.abs(found - run_plain(graph, x)).max() <= (UNIT / 2 if shift == 0.3 else 0.0)
+
+
 @pytest.mark.parametrize(("kind", "low", "high", "rounds", "comparisons"), [
     ("abs", None, None, 3, 1),
     ("exp", -20, 3, 3, 25),
