@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from protocols.cli.console import amount, duration, out, write_json
-from protocols.cli.inputs import load_inputs
+from protocols.cli.console import out, write_json
+from protocols.cli.inputs import Inputs, prepare_picture
 from protocols.cli.options import (
-    DealerKind,
     DealerOption,
     Executor,
     Json,
@@ -23,12 +22,11 @@ from protocols.cli.options import (
 )
 from protocols.cli.output_files import check_new, save_array
 from protocols.cli.plates import hog_plate, map_plate
-from protocols.cli.run import execute
-from protocols.cli.shares import TRUST
+from protocols.cli.run import execute, show_cost
 from protocols.cli.terminal import picture, side_by_side
 from protocols.preparation import preparation_of
 from secureimg.errors import SecureImgError
-from secureimg.features import FEATURES, build, spell
+from secureimg.features import FEATURES, build, find, parse_sides, spell
 from secureimg.images import load_image, save_image
 
 __all__ = ["features"]
@@ -69,9 +67,7 @@ def features(
     if name is None:
         _list(as_json)
         return
-    if name not in FEATURES:
-        raise SecureImgError(f"there is no feature {name!r}: it is one of {', '.join(FEATURES)}")
-    feature = FEATURES[name]
+    feature = find(name)
     if image is None:
         raise SecureImgError(f"feature {name!r} of which picture? give an image file")
     if on.value not in feature.executors and not given:  # with other parameters it may: the compiler knows
@@ -80,16 +76,20 @@ def features(
         raise SecureImgError(f"feature {name!r} takes grey pictures: leave --colour away")
     colour = colour or 1 not in feature.channels
     check_new(*(path for path in (result, plate) if path is not None))
-    text = spell(name, _shape(image, size, colour), _parameters(given or []))
+    original = load_image(image)
+    sides, parameters = _sides(original, size), _parameters(given or [])
+    shape = (3, *sides) if colour else sides
+    text = spell(name, shape, parameters)
     options = ModelOptions(text)
     loaded = options.load()
-    inputs = load_inputs([image], loaded.graph.input_shape, preparation_of(loaded.graph))
+    prepared = prepare_picture(original, loaded.graph.input_shape, preparation_of(loaded.graph), str(image))
+    inputs = Inputs(prepared[None], (image.name,), None)
     report, outputs = execute(on, options, ShareOptions(public_weights=True), dealer, loaded, inputs, workers)
     values = outputs[0]
     report = {"feature": text, "shape": list(values.shape)} | {
         key: item for key, item in report.items() if key not in _NOT_OURS
     }
-    shown = _plate(text, values)
+    shown = _plate(name, values, shape, parameters)
     if result is not None:
         save_array(result, values)
     if plate is not None:
@@ -99,23 +99,19 @@ def features(
     if as_json:
         write_json(report)
         return
-    original = load_image(image)
     titled = [(image.name, picture(original, _WIDTH))]
     out.print(side_by_side(*titled, *([] if shown is None else [(name, picture(shown, _WIDTH))])))
-    _show(report, on, dealer)
+    out.print(f"{text}: {' x '.join(map(str, values.shape))} values")
+    show_cost(report)
     for path in filter(None, (result, plate)):
         out.print(f"saved {path}", soft_wrap=True)
 
 
-def _shape(image: Path, size: str | None, colour: bool) -> tuple[int, ...]:
-    if size is None:
-        height, width = load_image(image).shape[:2]
-    else:
-        sides = size.split("x")
-        if len(sides) != 2 or not all(side.isascii() and side.isdigit() and 0 < len(side) < 7 for side in sides):
-            raise SecureImgError(f"--size {size!r} is not HxW: write it like 128x128")
-        height, width = map(int, sides)
-    return (3, height, width) if colour else (height, width)
+def _sides(original: Array, size: str | None) -> tuple[int, ...]:
+    sides = original.shape[:2] if size is None else parse_sides(size)
+    if len(sides) != 2:
+        raise SecureImgError(f"--size {size!r} is not HxW: write it like 128x128")
+    return sides
 
 
 def _parameters(given: list[str]) -> dict[str, str]:
@@ -128,16 +124,11 @@ def _parameters(given: list[str]) -> dict[str, str]:
     return parameters
 
 
-def _plate(text: str, values: Array) -> Array | None:
+def _plate(name: str, values: Array, shape: tuple[int, ...], parameters: dict[str, str]) -> Array | None:
     """The feature as a picture, if it is one."""
-    if text.startswith("feature:hog:"):
-        if values.ndim == 1:
-            head, _, words = text.removeprefix("feature:").partition(":")
-            size, _, words = words.partition(":")
-            kept = [word for word in words.split(",") if word and not word.startswith("feature_vector")]
-            whole = build(f"feature:{head}:{size}:{','.join([*kept, 'feature_vector=false'])}")
-            values = values.reshape(whole.output_shape)
-        return hog_plate(values)
+    if name == "hog":
+        blocks = build(spell(name, shape, {**parameters, "feature_vector": "false"})).output_shape
+        return hog_plate(values.reshape(blocks))
     return map_plate(values) if values.ndim == 3 and min(values.shape[1:]) > 1 else None
 
 
@@ -156,24 +147,3 @@ def _list(as_json: bool) -> None:
         parameters = " ".join(f"{key}={value}" for key, value in item.defaults.items())
         table.add_row(name, " ".join(item.executors), item.summary, parameters)
     out.print(table)
-
-
-def _show(report: dict[str, Any], on: Executor, dealer: DealerKind | None) -> None:
-    out.print(f"{report['feature']}: {' x '.join(map(str, report['shape']))} values")
-    seconds, size = report["seconds"], report["bytes"]
-    if on is Executor.PLAIN:
-        out.print(f"in the clear: {duration(seconds['evaluate'])}")
-    elif on is Executor.CKKS:
-        out.print(
-            f"largest error against plain {report['max_abs_error']:.2g}; evaluated in {duration(seconds['evaluate'])}; keys "
-            f"{amount(size['evaluation_keys'])}, up {amount(size['up'])}, down {amount(size['down'])}"
-        )
-    else:
-        between = size["online"]["party 0 to party 1"] + size["online"]["party 1 to party 0"]
-        out.print(
-            f"largest error against plain {report['max_abs_error']:.2g} of {report['largest_output']:.3g}; online "
-            f"{duration(seconds['online'])}, {amount(between)} between the parties in {report['rounds']} rounds; offline "
-            f"{duration(seconds['offline'])}, {amount(size['offline']['dealer to parties'])} of correlations"
-        )
-        assert dealer is not None
-        out.print(f"dealer: {dealer.value}. {TRUST[dealer]}")

@@ -45,7 +45,7 @@ from protocols.memory_use import peak_memory
 from protocols.preparation import preparation_of
 from secureimg.graph import run_plain
 
-__all__ = ["execute", "run"]
+__all__ = ["execute", "run", "show_cost"]
 
 
 def run(
@@ -229,6 +229,11 @@ def _show(report: dict[str, Any], given: Inputs) -> None:
     out.print(table)
     if len(given.names) > 20:
         out.print(f"... and {len(given.names) - 20} more: --out FILE.npy or --json has them all")
+    show_cost(report)
+
+
+def show_cost(report: dict[str, Any]) -> None:
+    """Say what a run of `execute` took, and what it assumes."""
     if report["on"] == "plain":
         out.print(f"in the clear: {duration(report['seconds']['evaluate'])}")
         return

@@ -313,7 +313,8 @@ def _sink(kind: type[Any], memory: NDArray[np.uint8] | None) -> Callable[[Any, i
     """Memory for the body of an awaited message, if it has the awaited size."""
 
     def sink(message: Any, size: int) -> memoryview | None:
-        fits = memory is not None and isinstance(message, kind) and size == memory.size
-        return memory.data if fits and memory is not None else None
+        if memory is None or not isinstance(message, kind) or size != memory.size:
+            return None
+        return memory.data
 
     return sink

@@ -1,6 +1,6 @@
 """Image features as graphs: the same function in the clear, on CKKS ciphertexts and on additive shares."""
 
-from secureimg.features.catalogue import FEATURES, PREFIX, Feature, build, spell
+from secureimg.features.catalogue import FEATURES, PREFIX, Feature, build, find, parse_sides, spell
 from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
 from secureimg.features.corners import corner_harris, corner_shi_tomasi, structure_tensor
 from secureimg.features.edges import prewitt, prewitt_h, prewitt_v, scharr, scharr_h, scharr_v, sobel, sobel_h, sobel_v
@@ -39,6 +39,7 @@ __all__ = [
     "corner_shi_tomasi",
     "cosine",
     "embedding",
+    "find",
     "fit_pca",
     "gabor",
     "gabor_bank",
@@ -49,6 +50,7 @@ __all__ = [
     "integral_image",
     "laplace",
     "local_binary_pattern",
+    "parse_sides",
     "pca_projection",
     "prewitt",
     "prewitt_h",

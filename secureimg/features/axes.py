@@ -9,9 +9,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
-from secureimg.graph.ops import LinearMap, Shape, elements
+from secureimg.graph import GraphBuilder
+from secureimg.graph.ops import LinearMap, Shape, Slice, elements
 
-__all__ = ["along", "axis_matrix", "picture_shape"]
+__all__ = ["along", "axis_matrix", "channel", "grey_shape", "picture_shape"]
 
 Array = NDArray[np.float64]
 
@@ -22,6 +23,19 @@ def picture_shape(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
     if len(full) != 3 or min(full) < 1:
         raise GraphError(f"{where}: a picture has the shape (H, W) or (C, H, W) of positive sides, got {tuple(shape)}")
     return full[0], full[1], full[2]
+
+
+def grey_shape(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
+    """The same of a picture that must have one channel."""
+    full = picture_shape(shape, where)
+    if full[0] != 1:
+        raise GraphError(f"{where}: a picture of {full[0]} channels, it takes grey ones: convert it first")
+    return full
+
+
+def channel(b: GraphBuilder, value: str, number: int) -> str:
+    """One channel of a value (C, H, W), as (1, H, W)."""
+    return b.apply(Slice((number, 0, 0), (1, *b.shape(value)[1:]), (1, 1, 1)), value)
 
 
 def axis_matrix(size: int, function: Callable[[Array], Array]) -> sp.csr_array:

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from secureimg.errors import GraphError
 from secureimg.graph import GraphBuilder, ops
 
-__all__ = ["Mode", "checked_mode", "convolve", "convolve_twice", "extend"]
+__all__ = ["LARGEST_SIDE", "Mode", "checked_mode", "convolve", "convolve_twice", "extend"]
 
 Array = NDArray[np.float64]
 Mode = Literal["reflect", "constant", "nearest", "mirror", "wrap"]
+
+LARGEST_SIDE: Final = 1024
+"""Of a kernel, in pixels."""
 
 _OF_NUMPY: Final[dict[str, Any]] = {"reflect": "symmetric", "nearest": "edge", "mirror": "reflect", "wrap": "wrap"}
 

@@ -28,8 +28,9 @@ from secureimg.features.lbp import local_binary_pattern
 from secureimg.features.resizing import pyramid_reduce, resize
 from secureimg.features.transforms import block_dct, haar, integral_image
 from secureimg.graph import Graph, Preprocessing
+from secureimg.graph.ops import elements
 
-__all__ = ["FEATURES", "PREFIX", "Feature", "build", "spell"]
+__all__ = ["FEATURES", "PREFIX", "Feature", "build", "find", "parse_sides", "spell"]
 
 PREFIX: Final = "feature:"
 _MOST_PIXELS: Final = 2**22
@@ -87,6 +88,13 @@ FEATURES: Final[dict[str, Feature]] = {
 }  # fmt: skip
 
 
+def find(name: str) -> Feature:
+    """The feature of a name; `GraphError` if there is none."""
+    if name not in FEATURES:
+        raise GraphError(f"there is no feature {name!r}: it is one of {', '.join(FEATURES)}")
+    return FEATURES[name]
+
+
 def spell(name: str, shape: tuple[int, ...], parameters: dict[str, str]) -> str:
     """Return the text that `build` reads."""
     words = ",".join(f"{key}={value}" for key, value in parameters.items())
@@ -116,11 +124,9 @@ def build(text: str) -> Graph:
         raise GraphError(f"a feature's text of {len(text)} characters, the limit is {_MAX_TEXT}")
     name, _, rest = text.removeprefix(PREFIX).partition(":")
     size, _, words = rest.partition(":")
-    if name not in FEATURES:
-        raise GraphError(f"there is no feature {name!r}: it is one of {', '.join(FEATURES)}")
-    feature = FEATURES[name]
-    shape = _sides(size)
-    if len(shape) not in (2, 3) or not 0 < _product(shape) <= _MOST_PIXELS:
+    feature = find(name)
+    shape = parse_sides(size)
+    if len(shape) not in (2, 3) or not 0 < elements(shape) <= _MOST_PIXELS:
         raise GraphError(
             f"feature {name!r}: {size!r} is no size of at most {_MOST_PIXELS} values: write it like 128x128"
         )
@@ -142,18 +148,12 @@ def build(text: str) -> Graph:
     return graph.replace(preprocessing=Preprocessing(mode, (height, width), (0.0,) * channels, (1.0,) * channels))
 
 
-def _sides(text: str) -> tuple[int, ...]:
+def parse_sides(text: str) -> tuple[int, ...]:
+    """Read ``HxW`` or ``CxHxW``; nothing if it is neither."""
     parts = text.split("x")
     if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
         return ()
     return tuple(map(int, parts))
-
-
-def _product(sides: tuple[int, ...]) -> int:
-    result = 1
-    for side in sides:
-        result *= side
-    return result
 
 
 def _parse(name: str, key: str, value: str, default: Any) -> Any:

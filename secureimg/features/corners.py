@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from secureimg.errors import GraphError
-from secureimg.features.axes import picture_shape
+from secureimg.features.axes import channel, grey_shape
 from secureimg.features.borders import convolve, convolve_twice
 from secureimg.features.filters import gaussian_kernel
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder
 
 __all__ = ["corner_harris", "corner_shi_tomasi", "structure_tensor"]
 
@@ -48,7 +48,7 @@ def structure_tensor(shape: tuple[int, ...], sigma: float = 1.0) -> Graph:
     CKKS: 3 levels. Shares: some 5 rounds, no comparison. Leaks nothing but shapes. Deviations: two dimensions, order "rc"
     and mode "constant" only.
     """
-    b = GraphBuilder("structure tensor", _grey(shape, "structure_tensor"))
+    b = GraphBuilder("structure tensor", grey_shape(shape, "structure_tensor"))
     return b.build(_tensor(b, sigma, "structure_tensor"))
 
 
@@ -81,7 +81,7 @@ def corner_harris(shape: tuple[int, ...], k: float = 0.05, sigma: float = 1.0) -
     """
     if not 0 <= k <= 0.25:
         raise GraphError(f"corner_harris: k is {k}, the limits are 0 and 0.25")
-    b = GraphBuilder("harris", _grey(shape, "corner_harris"))
+    b = GraphBuilder("harris", grey_shape(shape, "corner_harris"))
     rows, mixed, columns = _elements(b, _tensor(b, sigma, "corner_harris"))
     # det - k trace^2 of the tensor, as a sum of squares: det is ((r + c)^2 - (r - c)^2) / 4 - m^2
     trace, difference = b.square(b.add(rows, columns)), b.square(b.subtract(rows, columns))
@@ -114,34 +114,23 @@ def corner_shi_tomasi(shape: tuple[int, ...], sigma: float = 1.0) -> Graph:
     Shi and Tomasi, CVPR 1994. CKKS: not possible (a root). Shares: 15 rounds, for each pixel some 190 comparisons;
     off by at most 2e-3, most where the tensor is nearly round. Leaks nothing but shapes. Deviations: none.
     """
-    b = GraphBuilder("shi tomasi", _grey(shape, "corner_shi_tomasi"))
+    b = GraphBuilder("shi tomasi", grey_shape(shape, "corner_shi_tomasi"))
     rows, mixed, columns = _elements(b, _tensor(b, sigma, "corner_shi_tomasi"))
     half, side = b.affine(b.add(rows, columns), 0.5), b.affine(b.subtract(rows, columns), 0.5)
     spread = b.sqrt(b.add(b.square(side), b.square(mixed)), 0.0, (_STEEPEST**2 / _SPREAD) ** 2, error=_ERROR)
     return b.build(b.subtract(half, spread))
 
 
-def _grey(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
-    full = picture_shape(shape, where)
-    if full[0] != 1:
-        raise GraphError(f"{where}: a picture of {full[0]} channels, it takes grey ones: convert it first")
-    return full
-
-
 def _tensor(b: GraphBuilder, sigma: float, where: str) -> str:
     if not (np.isfinite(sigma) and sigma >= 0):
         raise GraphError(f"{where}: sigma {sigma} is no number of at least 0")
     both = convolve(b, b.input, np.stack([_DOWN, _DOWN.T]), "constant")
-    down, across = (_channel(b, both, number) for number in (0, 1))
+    down, across = (channel(b, both, number) for number in (0, 1))
     products = b.concat(b.square(down), b.multiply(down, across), b.square(across))
     kernel = gaussian_kernel(sigma)
     return convolve_twice(b, products, kernel[None, None], kernel[None, None, None], "constant")
 
 
 def _elements(b: GraphBuilder, tensor: str) -> tuple[str, str, str]:
-    rows, mixed, columns = (_channel(b, tensor, number) for number in range(3))
+    rows, mixed, columns = (channel(b, tensor, number) for number in range(3))
     return rows, mixed, columns
-
-
-def _channel(b: GraphBuilder, value: str, number: int) -> str:
-    return b.apply(ops.Slice((number, 0, 0), (1, *b.shape(value)[1:]), (1, 1, 1)), value)

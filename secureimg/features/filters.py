@@ -12,14 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
-from secureimg.features.borders import checked_mode, convolve, convolve_twice
+from secureimg.features.borders import LARGEST_SIDE, checked_mode, convolve, convolve_twice
 from secureimg.graph import Graph, GraphBuilder
 
 __all__ = ["box", "gaussian", "laplace", "separable"]
 
 Array = NDArray[np.float64]
-
-_LARGEST_SIDE = 1024  # of a kernel
 
 
 def gaussian(
@@ -75,9 +73,9 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Array:
     radius = int(truncate * sigma + 0.5)
     if not radius:
         return np.ones(1)
-    if 2 * radius + 1 > _LARGEST_SIDE:
+    if 2 * radius + 1 > LARGEST_SIDE:
         raise GraphError(
-            f"gaussian: sigma {sigma} makes a kernel of {2 * radius + 1} values, the limit is {_LARGEST_SIDE}: "
+            f"gaussian: sigma {sigma} makes a kernel of {2 * radius + 1} values, the limit is {LARGEST_SIDE}: "
             "make the picture smaller first, or truncate earlier"
         )
     impulse = np.zeros(2 * radius + 1)
@@ -114,8 +112,8 @@ def box(shape: tuple[int, ...], size: int | tuple[int, int] = 3, *, mode: str = 
     """
     border = checked_mode(mode, "box")
     sizes = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sizes) != 2 or not all(1 <= side <= _LARGEST_SIDE for side in sizes):
-        raise GraphError(f"box: size {size} is not one number, or two (rows, columns), of 1 to {_LARGEST_SIDE}")
+    if len(sizes) != 2 or not all(1 <= side <= LARGEST_SIDE for side in sizes):
+        raise GraphError(f"box: size {size} is not one number, or two (rows, columns), of 1 to {LARGEST_SIDE}")
     # behind a 0 at the front a window of even size reaches to the other side than a kernel of even size does
     down, across = (np.append(np.zeros(1 - side % 2), np.full(side, 1.0 / side)) for side in sizes)
     b = GraphBuilder("box", picture_shape(shape, "box"))
@@ -168,9 +166,9 @@ def separable(
 
 def _checked_kernel(kernel: ArrayLike, which: str) -> Array:
     array = np.asarray(kernel, dtype=np.float64)
-    if array.ndim != 1 or not 1 <= array.size <= _LARGEST_SIDE or not np.isfinite(array).all():
+    if array.ndim != 1 or not 1 <= array.size <= LARGEST_SIDE or not np.isfinite(array).all():
         raise GraphError(
-            f"separable: the {which} kernel has the shape {array.shape}; it must be 1 to {_LARGEST_SIDE} finite numbers"
+            f"separable: the {which} kernel has the shape {array.shape}; it must be 1 to {LARGEST_SIDE} finite numbers"
         )
     return array
 

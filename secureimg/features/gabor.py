@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
-from secureimg.features.borders import Mode, checked_mode, convolve, convolve_twice
+from secureimg.features.borders import LARGEST_SIDE, Mode, checked_mode, convolve, convolve_twice
 from secureimg.graph import Graph, GraphBuilder
 
 __all__ = ["gabor", "gabor_bank"]
 
 Kernel = NDArray[np.complex128]
 
-_LARGEST_SIDE = 1024  # of a kernel
 _ROUNDING = 1e-15
 
 
@@ -164,10 +163,10 @@ def _kernel(
     cosine, sine = math.cos(theta), math.sin(theta)
     x0 = math.ceil(max(abs(n_stds * along * cosine), abs(n_stds * beside * sine), 1))
     y0 = math.ceil(max(abs(n_stds * beside * cosine), abs(n_stds * along * sine), 1))
-    if 2 * max(x0, y0) + 1 > _LARGEST_SIDE:
+    if 2 * max(x0, y0) + 1 > LARGEST_SIDE:
         raise GraphError(
             f"gabor: frequency {frequency} makes a kernel of {2 * y0 + 1}x{2 * x0 + 1}, the limit is a side of "
-            f"{_LARGEST_SIDE}: make the picture smaller first and the frequency larger"
+            f"{LARGEST_SIDE}: make the picture smaller first and the frequency larger"
         )
     y, x = np.arange(-y0, y0 + 1.0)[:, None], np.arange(-x0, x0 + 1.0)[None, :]
     forward, aside = x * cosine + y * sine, y * cosine - x * sine

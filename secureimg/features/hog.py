@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from secureimg.errors import GraphError
-from secureimg.features.axes import along, picture_shape
+from secureimg.features.axes import along, channel, picture_shape
 from secureimg.graph import Graph, GraphBuilder, ops
 
 __all__ = ["BlockNorm", "hog"]
@@ -110,20 +110,15 @@ def _gradient(b: GraphBuilder, picture: str) -> tuple[str, str, str]:
     both = [b.apply(along(shape, axis, _differences(shape[axis])), picture) for axis in (2, 1)]
     squares = [b.square(part) for part in both]
     energy = b.add(*squares)
-    one = (1, *shape[1:])
-    across, down, largest = (_channel(b, value, 0, one) for value in (*both, energy))
-    for channel in range(1, shape[0]):
-        other = [_channel(b, value, channel, one) for value in (*both, energy)]
+    across, down, largest = (channel(b, value, 0) for value in (*both, energy))
+    for number in range(1, shape[0]):
+        other = [channel(b, value, number) for value in (*both, energy)]
         first = b.step(b.subtract(largest, other[2]))  # of equal ones the first
         across, down, largest = (
             b.add(new, b.multiply(first, b.subtract(old, new)))
             for old, new in zip((across, down, largest), other, strict=True)
         )
     return across, down, largest
-
-
-def _channel(b: GraphBuilder, value: str, channel: int, shape: tuple[int, ...]) -> str:
-    return b.apply(ops.Slice((channel, 0, 0), shape, (1, 1, 1)), value)
 
 
 def _votes(b: GraphBuilder, across: str, down: str, energy: str, bins: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
-from secureimg.features.axes import picture_shape
+from secureimg.features.axes import grey_shape
 from secureimg.graph import Graph, GraphBuilder, Preprocessing
 
 __all__ = ["LbpMethod", "local_binary_pattern"]
@@ -59,11 +59,7 @@ def local_binary_pattern(shape: tuple[int, ...], P: int = 8, R: float = 1.0, met
     never is. Of pictures of whole numbers that is less than one code in a hundred, of most less than one in a thousand. No
     "ror", "nri_uniform" or "var".
     """
-    channels, height, width = picture_shape(shape, "local_binary_pattern")
-    if channels != 1:
-        raise GraphError(
-            f"local_binary_pattern: a picture of {channels} channels, it takes grey ones: convert it first"
-        )
+    _, height, width = grey_shape(shape, "local_binary_pattern")
     if not 2 <= P <= _MOST_POINTS:
         raise GraphError(f"local_binary_pattern: P = {P} points, the limits are 2 and {_MOST_POINTS}")
     if not 0 < R <= _LARGEST_RADIUS:

@@ -44,7 +44,9 @@ def deal_gate(gate: Gate, step: str, seeds: tuple[bytes, bytes], memory: Seat) -
         bits0 = draw(zero["bits"], held("b0", padded, np.uint8))
         bits1 = draw(one["bits"], held("b1", padded, np.uint8))
         products = draw(zero["products"], held("p0", padded, np.uint16))
-        betas, beta_masks = draw(zero["betas"], held("beta", padded)), draw(zero["beta masks"], held("bm", padded))
+        betas, beta_masks = draw(zero["betas"], held("beta", padded)), held("bm", padded)
+        if not gate.bit:
+            draw(zero["beta masks"], beta_masks)
         if gate.extend:
             tops, beta_tops = draw(zero["tops"], held("top", padded)), draw(zero["beta tops"], held("bt", padded))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -141,12 +143,8 @@ class _Player:
         """The sign bit is known up to beta: put the result together, without talking."""
         gate, seat = self._gate, self._seat
         mask_stream = Stream(self._seed, "gate", self._step, "masks")
-        sizes = {start: length for start, length, _ in gate.chunks()}
-        for start, part, padded in Corrections.each(gate, self._corrections):
-            spot, length = slice(start, start + padded), sizes[start]
-            signs.need((start + padded) // 8)
-            theirs = np.unpackbits(signs.back[start // 8 : (start + padded) // 8], bitorder="little")
-            np.bitwise_xor(self._chosen[spot], theirs, out=self._chosen[spot])
+        for start, length, part, padded in self._opened_signs(signs):
+            spot = slice(start, start + padded)
             masks = draw(mask_stream, seat.scratch("masks", padded))
             shares = self._shares(part, masks, padded)
             exact = padded == length
@@ -165,19 +163,23 @@ class _Player:
 
     def tell(self, signs: Round, out: Words) -> None:
         """The sign bit is known up to beta: turn it into a number, without talking."""
-        gate, seat = self._gate, self._seat
-        sizes = {start: length for start, length, _ in gate.chunks()}
-        for start, part, padded in Corrections.each(gate, self._corrections):
-            spot, length = slice(start, start + padded), sizes[start]
-            signs.need((start + padded) // 8)
-            theirs = np.unpackbits(signs.back[start // 8 : (start + padded) // 8], bitorder="little")
-            np.bitwise_xor(self._chosen[spot], theirs, out=self._chosen[spot])
-            betas = seat.scratch("betas", padded)
+        for start, length, part, padded in self._opened_signs(signs):
+            betas = self._seat.scratch("betas", padded)
             if part is None:
                 draw(self._streams["betas"], betas)
             else:
-                unpack(part.betas, byte_width(gate.width), betas)
+                unpack(part.betas, byte_width(self._gate.width), betas)
             kernels.tell(self._chosen[start : start + length], betas, self._party, out[start : start + length])
+
+    def _opened_signs(self, signs: Round) -> Iterator[tuple[int, int, Corrections | None, int]]:
+        """Yield start, number of values, corrections and padded size of each chunk, once its signs are known up to beta."""
+        sizes = {start: length for start, length, _ in self._gate.chunks()}
+        for start, part, padded in Corrections.each(self._gate, self._corrections):
+            signs.need((start + padded) // 8)
+            theirs = np.unpackbits(signs.back[start // 8 : (start + padded) // 8], bitorder="little")
+            here = self._chosen[start : start + padded]
+            np.bitwise_xor(here, theirs, out=here)
+            yield start, sizes[start], part, padded
 
     def _shares(self, part: Corrections | None, masks: Words, padded: int) -> tuple[Words, Words, Words, Words]:
         """Shares of r's top bit, of beta times it, of beta and of beta r; party 1's masks get their upper bits."""

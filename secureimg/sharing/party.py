@@ -156,19 +156,14 @@ class _Party:
             return multiply(seat, number, step, sources, seed, corrections)
         if isinstance(step, text.Truncate):
             return truncate(seat, number, step, value, seed, corrections)
-        if isinstance(step, text.Relu):
+        if isinstance(step, text.Relu | text.Decide):
             out = np.empty(value.shape, dtype=np.uint64)
             whole = None
-            if step.whole is not None:
+            if isinstance(step, text.Relu) and step.whole is not None:
                 whole = values[step.whole] = np.empty(value.shape, dtype=np.uint64)
             gate = only_gate(self.public, step, prepared.images)
             run_gate(seat, gate, f"{number}.0", seed, corrections, value.reshape(-1), out.reshape(-1),
                      None if whole is None else whole.reshape(-1))  # fmt: skip
-            return out
-        if isinstance(step, text.Decide):
-            out = np.empty(value.shape, dtype=np.uint64)
-            gate = only_gate(self.public, step, prepared.images)
-            run_gate(seat, gate, f"{number}.0", seed, corrections, value.reshape(-1), out.reshape(-1))
             return out
         if isinstance(step, text.MaxPool | text.Best):
             compare = self._comparer(number, step, prepared, corrections, seat)

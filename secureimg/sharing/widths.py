@@ -34,11 +34,8 @@ def assign_widths(
             wanted = need[whole] = max(wanted, need[whole])
             need[step.out] = wanted
         changes: dict[str, Any] = {}
-        if isinstance(step, text.Relu | text.Truncate):
-            changes["width"] = max(wanted, step.bits)
-            ask(step.source, step.drop + step.bits)
-        elif isinstance(step, text.Decide):
-            changes["width"] = wanted
+        if isinstance(step, text.Relu | text.Truncate | text.Decide):
+            changes["width"] = wanted if isinstance(step, text.Decide) else max(wanted, step.bits)
             ask(step.source, step.drop + step.bits)
         elif isinstance(step, text.MaxPool):
             ask(step.source, step.drop + step.bits)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from skimage import data, feature
 
-from secureimg import ckks, features, sharing
+from secureimg import features
 from secureimg.errors import GraphError
 from secureimg.graph import Graph, run_plain
+
+from .executors import on_ckks, on_shares
 
 PICTURES = {
     "camera": data.camera()[100:163, 200:281] / 255.0,
@@ -45,8 +47,7 @@ def test_in_the_clear(name: str, picture: str, sigma: float) -> None:
 def test_on_shares(name: str, picture: str, relative: float, absolute: float) -> None:
     values = PICTURES[picture]
     wanted = reference(name, values, 1.0)
-    program = sharing.compile(built(name, values, 1.0), weights="public")
-    found = sharing.run_together(program, values[None, None])[0]
+    found = on_shares(built(name, values, 1.0), values)
     assert np.abs(found - wanted).max() <= relative * np.abs(wanted).max() + absolute
 
 
@@ -60,12 +61,8 @@ def test_k_weighs_the_trace(k: float) -> None:
 def test_harris_on_ciphertexts() -> None:
     values = PICTURES["noise"][:24, :28]
     graph = features.corner_harris(values.shape)
-    program = ckks.compile(graph)
-    keys = ckks.OwnerKeys.generate(program.public)
-    with ckks.Evaluator(program) as evaluator:
-        answer = evaluator.evaluate(keys.evaluation_keys(), keys.encrypt(values[None, None]))
     wanted = feature.corner_harris(values)
-    assert np.abs(keys.decrypt(answer, 1)[0, 0] - wanted).max() <= 1e-3 * wanted.max()
+    assert np.abs(on_ckks(graph, values)[0] - wanted).max() <= 1e-3 * wanted.max()
 
 
 @pytest.mark.parametrize(("call", "message"), [

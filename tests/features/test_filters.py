@@ -14,44 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data, filters
 
-from secureimg import ckks, sharing
 from secureimg.errors import GraphError
 from secureimg.features import edges
 from secureimg.features import filters as ours
 from secureimg.features.gabor import gabor, gabor_bank
-from secureimg.graph import Graph, run_plain
+from secureimg.graph import Graph
+
+from .executors import clear, noise, on_ckks, on_shares, same
 
 CAMERA = data.camera()[100:212, 200:312] / 255.0
 MODES = ["reflect", "constant", "nearest", "mirror", "wrap"]
 NAMES = ["sobel", "scharr", "prewitt"]
 SIDES = st.integers(1, 24)
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).random(shape)
-
-
-def clear(graph: Graph, picture: np.ndarray) -> np.ndarray:
-    return run_plain(graph, picture.reshape(1, *graph.input_shape))[0]
-
-
-def on_shares(graph: Graph, picture: np.ndarray) -> np.ndarray:
-    program = sharing.compile(graph, weights="public")
-    return sharing.run_together(program, picture.reshape(1, *graph.input_shape))[0]
-
-
-def on_ckks(graph: Graph, picture: np.ndarray) -> np.ndarray:
-    program = ckks.compile(graph)
-    keys = ckks.OwnerKeys.generate(program.public)
-    with ckks.Evaluator(program) as evaluator:
-        answer = evaluator.evaluate(keys.evaluation_keys(), keys.encrypt(picture.reshape(1, *graph.input_shape)))
-    return keys.decrypt(answer, 1)[0]
-
-
-def same(found: np.ndarray, wanted: np.ndarray, error: float = 1e-12) -> None:
-    """Equal shapes, and values to a share of the largest."""
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= error * max(np.abs(wanted).max(), 1e-3)
 
 
 # ---------------------------------------------------------------------------------------------------------- in the clear

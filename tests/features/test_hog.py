@@ -7,9 +7,11 @@ import pytest
 from skimage import data
 from skimage.feature import hog as reference
 
-from secureimg import features, sharing
+from secureimg import features
 from secureimg.errors import GraphError
-from secureimg.graph import Graph, run_plain
+from secureimg.graph import run_plain
+
+from .executors import on_shares
 
 CAMERA = data.camera() / 255.0
 DEFAULTS: dict = {}
@@ -34,11 +36,6 @@ def pictures() -> dict[str, np.ndarray]:
         "one level": (ramp % 5 == 0) / 255.0,
         "flat": np.full((48, 48), 0.5),
     }
-
-
-def on_shares(graph: Graph, picture: np.ndarray) -> np.ndarray:
-    program = sharing.compile(graph, weights="public")
-    return sharing.run_together(program, picture.reshape(1, *graph.input_shape))[0]
 
 
 @pytest.mark.parametrize("options", [DEFAULTS, *OTHERS])
