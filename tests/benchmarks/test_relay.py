@@ -50,7 +50,7 @@ def test_a_round_trip_takes_at_least_the_delay_both_ways():
         assert near.recv(1) == b"x"
         taken = time.perf_counter() - start
         near.shutdown(socket.SHUT_WR)
-    assert 0.059 < taken < 0.5
+    assert 0.059 < taken < 2.0
 
 
 @pytest.mark.parametrize("connections", [1, 2])
@@ -70,7 +70,7 @@ def test_the_connections_of_a_link_together_do_not_exceed_its_rate(connections):
         taken = time.perf_counter() - start
         for one in (*near, *far):
             one.close()
-    assert 0.95 * connections * size / rate < taken < 3 * connections * size / rate + 0.5
+    assert 0.95 * connections * size / rate < taken < 3 * connections * size / rate + 2.0
 
 
 def test_a_relay_to_nobody_closes_what_it_accepts():

@@ -78,11 +78,11 @@ def words(*numbers: int) -> np.ndarray:
 
 
 def fails_within(seconds: float, task: Callable[[], Any], match: str) -> None:
-    """The task must raise RemoteProtocolError, and in time (with a second to spare for a busy machine)."""
+    """The task must raise RemoteProtocolError, and in time (with seconds to spare for a busy machine)."""
     start = time.monotonic()
     with pytest.raises(RemoteProtocolError, match=match):
         task()
-    assert time.monotonic() - start < seconds + 1.0
+    assert time.monotonic() - start < seconds + 4.0
 
 
 def test_messages_of_all_sizes_arrive_whole_and_in_order(ends: Any) -> None:

@@ -31,7 +31,7 @@ from secureimg import sharing
 from secureimg.errors import RemoteProtocolError
 
 PATIENCE = 1.0
-SPARE = 2.0
+SPARE = 5.0
 HEADER = struct.Struct(">4sIQ")
 REFUSAL = Hangup(code=Code.BUSY, message="busy", remedy="later")
 

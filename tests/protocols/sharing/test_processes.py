@@ -16,7 +16,7 @@ from protocols.sharing import DEALINGS, SharesClient
 from secureimg.errors import RemoteProtocolError, SecureImgError
 
 PATIENCE = 1.0
-SPARE = 3.0
+SPARE = 5.0
 
 
 def client(commands: Any, bundles: Any, dealing: Any = "client-aided", timeout: float = 10.0) -> SharesClient:
