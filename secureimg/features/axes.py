@@ -12,7 +12,7 @@ from secureimg.errors import GraphError
 from secureimg.graph import GraphBuilder
 from secureimg.graph.ops import LinearMap, Shape, Slice, elements
 
-__all__ = ["along", "axis_matrix", "channel", "grey_shape", "picture_shape"]
+__all__ = ["along", "axis_matrix", "channel", "channels", "grey_shape", "picture_shape"]
 
 Array = NDArray[np.float64]
 
@@ -33,9 +33,14 @@ def grey_shape(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
     return full
 
 
+def channels(b: GraphBuilder, value: str, start: int, count: int) -> str:
+    """Some channels of a value (C, H, W), as (count, H, W)."""
+    return b.apply(Slice((start, 0, 0), (count, *b.shape(value)[1:]), (1, 1, 1)), value)
+
+
 def channel(b: GraphBuilder, value: str, number: int) -> str:
     """One channel of a value (C, H, W), as (1, H, W)."""
-    return b.apply(Slice((number, 0, 0), (1, *b.shape(value)[1:]), (1, 1, 1)), value)
+    return channels(b, value, number, 1)
 
 
 def axis_matrix(size: int, function: Callable[[Array], Array]) -> sp.csr_array:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from secureimg.errors import GraphError
 from secureimg.features.colour import rgb2gray, rgb2ycbcr, rgb2yuv, ycbcr2rgb, yuv2rgb
+from secureimg.features.corner_maps import corner_peaks
 from secureimg.features.corners import corner_harris, corner_shi_tomasi, structure_tensor
 from secureimg.features.edges import (
     prewitt,
@@ -25,7 +26,9 @@ from secureimg.features.filters import box, gaussian, laplace, separable
 from secureimg.features.gabor import gabor
 from secureimg.features.hog import hog
 from secureimg.features.lbp import local_binary_pattern
+from secureimg.features.moments import moments, moments_central, moments_hu, moments_normalized
 from secureimg.features.resizing import pyramid_reduce, resize
+from secureimg.features.statistics import color_moments, gradient_energy, histogram
 from secureimg.features.transforms import block_dct, haar, integral_image
 from secureimg.graph import Graph, Preprocessing
 from secureimg.graph.ops import elements
@@ -77,13 +80,17 @@ _SHARES: Final = ("plain", "shares")
 FEATURES: Final[dict[str, Feature]] = {
     **{function.__name__: Feature(function, _BOTH) for function in (
         gaussian, box, separable, laplace, sobel_h, sobel_v, scharr_h, scharr_v, prewitt_h, prewitt_v, gabor,
-        resize, pyramid_reduce, haar, block_dct, integral_image,
+        resize, pyramid_reduce, haar, block_dct, integral_image, moments,
+        gradient_energy,
     )},
-    **{function.__name__: Feature(function, _SHARES) for function in (sobel, scharr, prewitt, hog)},
+    **{function.__name__: Feature(function, _SHARES) for function in (
+        sobel, scharr, prewitt, hog, histogram, color_moments, moments_central, moments_normalized, moments_hu,
+    )},
     "local_binary_pattern": Feature(local_binary_pattern, _SHARES, (1,)),
     "structure_tensor": Feature(structure_tensor, _BOTH, (1,)),
     "corner_harris": Feature(corner_harris, _BOTH, (1,)),
     "corner_shi_tomasi": Feature(corner_shi_tomasi, _SHARES, (1,)),
+    "corner_peaks": Feature(corner_peaks, _SHARES, (1,)),
     **{function.__name__: Feature(function, _BOTH, (3,)) for function in (rgb2gray, rgb2ycbcr, ycbcr2rgb, rgb2yuv, yuv2rgb)},
 }  # fmt: skip
 
