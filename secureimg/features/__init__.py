@@ -34,6 +34,20 @@ from secureimg.features.matching import (
 from secureimg.features.moments import moments, moments_central, moments_hu, moments_normalized
 from secureimg.features.projection import PrincipalComponents, embedding, fit_pca, pca_projection
 from secureimg.features.resizing import pyramid_gaussian, pyramid_reduce, resize
+from secureimg.features.sift import (
+    KeyPoints,
+    PlacesSeenBy,
+    Run,
+    ScaleSpace,
+    oriented,
+    read_extrema,
+    sift,
+    sift_dense,
+    sift_descriptors,
+    sift_extrema,
+    sift_orientations,
+    sift_patches,
+)
 from secureimg.features.statistics import color_moments, gradient_energy, histogram
 from secureimg.features.transforms import block_dct, haar, integral_image
 
@@ -45,11 +59,15 @@ __all__ = [
     "BlockNorm",
     "Feature",
     "HarrisMethod",
+    "KeyPoints",
     "LbpMethod",
     "Metric",
     "OwnGallery",
+    "PlacesSeenBy",
     "PrincipalComponents",
     "Response",
+    "Run",
+    "ScaleSpace",
     "best_match",
     "block_dct",
     "box",
@@ -80,6 +98,7 @@ __all__ = [
     "moments_central",
     "moments_hu",
     "moments_normalized",
+    "oriented",
     "parse_sides",
     "pca_projection",
     "prewitt",
@@ -88,6 +107,7 @@ __all__ = [
     "pyramid_gaussian",
     "pyramid_reduce",
     "ranking",
+    "read_extrema",
     "resize",
     "rgb2gray",
     "rgb2ycbcr",
@@ -97,6 +117,12 @@ __all__ = [
     "scharr_v",
     "separable",
     "shi_tomasi",
+    "sift",
+    "sift_dense",
+    "sift_descriptors",
+    "sift_extrema",
+    "sift_orientations",
+    "sift_patches",
     "smoothed",
     "sobel",
     "sobel_h",

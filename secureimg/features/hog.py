@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import along, channel, picture_shape
+from secureimg.features.norms import copies, divided_by_length
 from secureimg.graph import Graph, GraphBuilder, ops
 
 __all__ = ["BlockNorm", "hog"]
@@ -139,11 +140,7 @@ def _votes(b: GraphBuilder, across: str, down: str, energy: str, bins: int) -> s
     between[range(1, bins), range(bins - 1)] = 1.0
     chosen = b.conv(beyond, between.reshape(bins, bins - 1, 1, 1), np.eye(bins)[0])
     magnitude = b.sqrt(energy, 0.0, 2.0, error=_ERROR)
-    return b.multiply(chosen, _copies(b, magnitude, bins))
-
-
-def _copies(b: GraphBuilder, value: str, count: int) -> str:
-    return b.concat(*[value] * count)
+    return b.multiply(chosen, copies(b, magnitude, bins))
 
 
 def _stacked(b: GraphBuilder, cells: str, block: tuple[int, int]) -> str:
@@ -172,26 +169,18 @@ def _normalised(b: GraphBuilder, blocks: str, norm: BlockNorm) -> str:
     steps = 2.0 ** (octaves - _FIRST)
     power = b.conv(below, steps.reshape(1, -1, 1, 1), np.ones(1))
     top = 2.0 ** (1 - _FIRST)
-    scaled = b.multiply(_copies(b, power, count), blocks)
+    scaled = b.multiply(copies(b, power, count), blocks)
     guard = b.affine(power, _EPS)
     together = b.concat(scaled, guard)
     scaled = b.apply(ops.Slice((0, 0, 0), b.shape(blocks), (1, 1, 1)), together)
     if norm in ("L1", "L1-sqrt"):
         size = b.mean(together, (0,))
         inverse = b.reciprocal(size, top / 2.2 / (count + 1), top * 1.1 / (count + 1), error=_ERROR)
-        out = b.affine(b.multiply(scaled, _copies(b, inverse, count)), 1 / (count + 1))
+        out = b.affine(b.multiply(scaled, copies(b, inverse, count)), 1 / (count + 1))
         return b.sqrt(out, 0.0, 1.0, error=_ERROR) if norm == "L1-sqrt" else out
     least = min(top**2 / 4 / count, (2.0 ** (_LAST - _FIRST + 1) * _EPS) ** 2)
-    out = _divided(b, scaled, together, count + 1, (least / 1.1, top**2 * 1.1))
+    out = divided_by_length(b, scaled, together, count + 1, (least / 1.1, top**2 * 1.1))
     if norm == "L2":
         return out
     out = b.apply(ops.Clip(-math.inf, 0.2), out)
-    return _divided(b, out, b.pad(out, ((0, 1), (0, 0), (0, 0)), _EPS), count + 1, (0.035, 1.1))
-
-
-def _divided(b: GraphBuilder, value: str, of: str, count: int, squares: tuple[float, float]) -> str:
-    """A value divided by the root of the sum of squares of another, which lies in `squares`."""
-    size = b.mean(b.square(of), (0,))
-    inverse = b.inverse_sqrt(size, squares[0] / count, squares[1] / count, error=_ERROR)
-    product = b.multiply(value, _copies(b, inverse, b.shape(value)[0]))
-    return b.affine(product, 1 / math.sqrt(count))
+    return divided_by_length(b, out, b.pad(out, ((0, 1), (0, 0), (0, 0)), _EPS), count + 1, (0.035, 1.1))

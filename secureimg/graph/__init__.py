@@ -42,7 +42,7 @@ from secureimg.graph.ops import (
     Transpose,
 )
 from secureimg.graph.plain import run_op, run_plain, run_plain_all
-from secureimg.graph.ranges import calibrate, propagate_ranges
+from secureimg.graph.ranges import calibrate, propagate_ranges, ranges_in_order
 from secureimg.graph.rewrites import simplify
 from secureimg.graph.shipped import ModelCard, load_model, read_card, shipped_models
 
@@ -93,6 +93,7 @@ __all__ = [
     "load_model",
     "load_onnx",
     "propagate_ranges",
+    "ranges_in_order",
     "read_card",
     "replace_activations",
     "run_op",

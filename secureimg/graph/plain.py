@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
 
 import numpy as np
@@ -14,7 +15,7 @@ from secureimg.graph.graph import Graph
 from secureimg.graph.ops import FloatArray, Op, Shape
 from secureimg.graph.ops.windows import Pads, Pair
 
-__all__ = ["run_op", "run_plain", "run_plain_all"]
+__all__ = ["run_in_order", "run_op", "run_plain", "run_plain_all"]
 
 _CHUNK_BYTES = 2**24  # columns of a convolution are gathered a few images at a time, to stay near the cache
 
@@ -37,27 +38,29 @@ def run_plain(graph: Graph, x: ArrayLike) -> FloatArray:
     GraphError
         If `x` has another shape.
     """
-    last: dict[str, int] = {}
-    for index, node in enumerate(graph.nodes):
-        for source in node.inputs:
-            last[source] = index
-    values = {graph.input: _batch(graph, x)}
-    for index, node in enumerate(graph.nodes):
-        if node.name not in last and node.name != graph.output:
-            continue
-        values[node.name] = run_op(node.op, *(values[source] for source in node.inputs))
-        for source in set(node.inputs):
-            if last[source] == index and source != graph.output:
-                del values[source]
-    return values[graph.output]
+    found = np.empty(0)
+    for name, values in run_in_order(graph, x):
+        if name == graph.output:
+            found = values
+    return found
 
 
 def run_plain_all(graph: Graph, x: ArrayLike) -> dict[str, FloatArray]:
     """Compute a graph on a batch and return every value by name, each of shape (N, *shape)."""
+    return dict(run_in_order(graph, x))
+
+
+def run_in_order(graph: Graph, x: ArrayLike) -> Iterator[tuple[str, FloatArray]]:
+    """Compute a graph on a batch and yield every value with its name, forgetting those that no later node takes."""
+    last = {source: index for index, node in enumerate(graph.nodes) for source in node.inputs}
     values = {graph.input: _batch(graph, x)}
-    for node in graph.nodes:
+    yield graph.input, values[graph.input]
+    for index, node in enumerate(graph.nodes):
         values[node.name] = run_op(node.op, *(values[source] for source in node.inputs))
-    return values
+        yield node.name, values[node.name]
+        for name in {node.name, *node.inputs}:
+            if last.get(name, -1) <= index:
+                del values[name]
 
 
 def _batch(graph: Graph, x: ArrayLike) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import singledispatch
 
 import numpy as np
@@ -11,15 +12,16 @@ from numpy.typing import ArrayLike
 from secureimg.errors import GraphError
 from secureimg.graph import ops
 from secureimg.graph.graph import Graph
-from secureimg.graph.ops import FloatArray, Op
-from secureimg.graph.plain import run_op, run_plain_all
+from secureimg.graph.ops import FloatArray, Op, elements
+from secureimg.graph.plain import run_in_order, run_op
 
-__all__ = ["calibrate", "propagate_ranges"]
+__all__ = ["calibrate", "propagate_ranges", "ranges_in_order"]
 
 Bounds = tuple[FloatArray, FloatArray]
 
 _SLACK = 1e-12  # relative widening that covers the rounding of the bounds themselves
 _CHUNK = 64
+_MOST_VALUES = 2**22  # of one layer at a time
 _LARGEST_EXPONENT = 700.0  # what float64 can hold
 
 
@@ -45,6 +47,11 @@ def propagate_ranges(graph: Graph, low: ArrayLike, high: ArrayLike) -> dict[str,
         If the bounds are not finite, do not fit the input, `low` is above `high`, or a divisor without a stated range can
         be 0.
     """
+    return dict(ranges_in_order(graph, low, high))
+
+
+def ranges_in_order(graph: Graph, low: ArrayLike, high: ArrayLike) -> Iterator[tuple[str, Bounds]]:
+    """The same one by one, forgetting those that no later node takes."""
     try:
         lows = np.broadcast_to(np.asarray(low, dtype=np.float64), graph.input_shape)
         highs = np.broadcast_to(np.asarray(high, dtype=np.float64), graph.input_shape)
@@ -52,16 +59,20 @@ def propagate_ranges(graph: Graph, low: ArrayLike, high: ArrayLike) -> dict[str,
         raise GraphError(f"graph {graph.name!r}: the input's bounds do not fit its shape {graph.input_shape}") from None
     if not (np.isfinite(lows).all() and np.isfinite(highs).all() and (lows <= highs).all()):
         raise GraphError(f"graph {graph.name!r}: the input's bounds must be finite and low never above high")
+    last = {source: index for index, node in enumerate(graph.nodes) for source in node.inputs}
     bounds: dict[str, Bounds] = {graph.input: (lows, highs)}
-    for node in graph.nodes:
-        if isinstance(node.op, ops.Multiply) and node.inputs[0] == node.inputs[1]:
-            bounds[node.name] = _bounds(ops.Square(), bounds[node.inputs[0]])
-            continue
+    yield graph.input, bounds[graph.input]
+    for index, node in enumerate(graph.nodes):
+        squared = isinstance(node.op, ops.Multiply) and node.inputs[0] == node.inputs[1]
+        op, inputs = (ops.Square(), node.inputs[:1]) if squared else (node.op, node.inputs)
         try:
-            bounds[node.name] = _bounds(node.op, *(bounds[name] for name in node.inputs))
+            bounds[node.name] = _bounds(op, *(bounds[name] for name in inputs))
         except GraphError as error:
             raise GraphError(f"layer {node.name!r}: {error}") from None
-    return bounds
+        yield node.name, bounds[node.name]
+        for name in {node.name, *node.inputs}:
+            if last.get(name, -1) <= index:
+                del bounds[name]
 
 
 def calibrate(graph: Graph, samples: ArrayLike, margin: float = 0.1) -> dict[str, tuple[float, float]]:
@@ -91,8 +102,10 @@ def calibrate(graph: Graph, samples: ArrayLike, margin: float = 0.1) -> dict[str
     if not (math.isfinite(margin) and margin >= 0):
         raise GraphError(f"calibrate: the margin must be 0 or more, got {margin}")
     found: dict[str, tuple[float, float]] = {}
-    for start in range(0, array.shape[0], _CHUNK):
-        for name, values in run_plain_all(graph, array[start : start + _CHUNK]).items():
+    largest = max(elements(shape) for shape in graph.shapes.values())
+    chunk = max(1, min(_CHUNK, _MOST_VALUES // largest))
+    for start in range(0, array.shape[0], chunk):
+        for name, values in run_in_order(graph, array[start : start + chunk]):
             low, high = float(values.min()), float(values.max())
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise GraphError(f"calibrate: value {name!r} overflows or is undefined on the samples")

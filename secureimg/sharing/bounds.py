@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from secureimg.errors import CompileError, GraphError
-from secureimg.graph import Graph, calibrate, propagate_ranges
+from secureimg.graph import Graph, calibrate, ranges_in_order
 
 __all__ = ["Bound", "Bounds", "value_bounds"]
 
@@ -67,7 +67,7 @@ def value_bounds(
 
 def _proved(graph: Graph, low: float, high: float) -> dict[str, Bound]:
     found = {}
-    for name, (lows, highs) in propagate_ranges(graph, low, high).items():
+    for name, (lows, highs) in ranges_in_order(graph, low, high):
         most = max(float(np.abs(lows).max()), float(np.abs(highs).max()), _SMALLEST)
         found[name] = Bound(most, min(most, _USUAL), float(lows.min()))
     return found

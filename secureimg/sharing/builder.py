@@ -178,7 +178,14 @@ class Builder:
             ratio = abs(c) * register.factor / common
             exponent = math.log2(ratio)
             plain = ratio >= 1 and float(ratio).is_integer() and ratio < 2**20
-            need.append(register.scale + (0 if plain else -round(exponent) if exponent.is_integer() else self.fraction))
+            if plain:
+                need.append(register.scale)
+            elif exponent.is_integer():
+                need.append(register.scale - round(exponent))
+            else:  # a factor below 1 keeps as many bits as one above, where there is room
+                room = math.floor(LIMIT_BITS - 1 - math.log2(max(bound.most / common, 2.0**-60)))
+                exact = register.scale + self.fraction + max(0, -math.floor(exponent))
+                need.append(max(register.scale + self.fraction, min(exact, room)))
         scale = max(need)
         factors = tuple(round(c * register.factor / common * 2.0 ** (scale - register.scale)) for register, c in held)
         out = self.new(held[0][0].shape, scale, common, bound)
@@ -259,6 +266,16 @@ class Builder:
         """The same value with a factor of at least 1/2: after the usual truncation its last place is the usual one."""
         factor = self.register(value).factor
         return self.relabelled(value, math.floor(-math.log2(factor))) if factor < 0.5 else value
+
+    def finer(self, value: Value, scale: int) -> Value:
+        """The same value with that many fractional bits, if it has fewer."""
+        old = self.register(value)
+        if old.scale >= scale:
+            return value
+        out = self.new(old.shape, scale, old.factor, value.bound)
+        self.emit(text.Combine(name=self.name, out=out.number, sources=(value.number,),
+                               factors=(1 << (scale - old.scale),)))  # fmt: skip
+        return out
 
     def leveled(self, value: Value) -> Value:
         """The same value with factor 1."""

@@ -192,6 +192,7 @@ def _(op: ops.Concat, builder: Builder, node: Node, *values: Value) -> Value:
     parts = [builder.wide(value) for value in values]
     if len({(builder.register(part).scale, builder.register(part).factor) for part in parts}) > 1:
         parts = [builder.truncated(builder.leveled(part)) for part in parts]
+        parts = [builder.finer(part, max(builder.register(each).scale for each in parts)) for part in parts]
     first = builder.register(parts[0])
     out = builder.new(builder.graph.shapes[node.name], first.scale, first.factor, bound)
     axis = op.axis % len(first.shape)
@@ -218,6 +219,8 @@ def _(op: ops.Slice, builder: Builder, node: Node, value: Value) -> Value:
 def _(op: ops.Pad, builder: Builder, node: Node, value: Value) -> Value:
     if op.value:  # the fill may be larger than what it surrounds
         value = replace(builder.wide(value), bound=builder.bounds[node.name])
+        if not float(op.value / builder.register(value).factor * 2.0 ** builder.register(value).scale).is_integer():
+            value = builder.finer(value, builder.fraction)
     old = builder.register(value)
     fill = round(op.value / old.factor * 2.0**old.scale)
     return builder.rearranged(value, "pad", builder.graph.shapes[node.name], op.pads, fill)
