@@ -12,6 +12,7 @@ from rich.table import Table
 
 from protocols.cli.console import out, write_json
 from protocols.cli.inputs import Inputs, prepare_picture
+from protocols.cli.keypoints import SIFT, SIFT_PARAMETERS, SIFT_SUMMARY, find_keypoints
 from protocols.cli.options import (
     DealerOption,
     Executor,
@@ -67,9 +68,17 @@ def features(
     if name is None:
         _list(as_json)
         return
-    feature = find(name)
+    feature = None if name == SIFT else find(name)
     if image is None:
         raise SecureImgError(f"feature {name!r} of which picture? give an image file")
+    if feature is None:
+        if colour:
+            raise SecureImgError(f"feature {name!r} takes grey pictures: leave --colour away")
+        check_new(*(path for path in (result, plate) if path is not None))
+        original = load_image(image)
+        sides, files = _sides(original, size), (result, plate)
+        find_keypoints(image, original, sides, on, dealer, _parameters(given or []), files, as_json=as_json)
+        return
     if on.value not in feature.executors and not given:  # with other parameters it may: the compiler knows
         raise SecureImgError(f"feature {name!r} does not run on {on.value}: it runs on {', '.join(feature.executors)}")
     if colour and 3 not in feature.channels:
@@ -133,17 +142,23 @@ def _plate(name: str, values: Array, shape: tuple[int, ...], parameters: dict[st
 
 
 def _list(as_json: bool) -> None:
+    rows: list[tuple[str, str, tuple[str, ...], tuple[int, ...], dict[str, str]]] = [
+        (name, item.summary, item.executors, item.channels, item.defaults) for name, item in FEATURES.items()
+    ]
+    rows.append(
+        (SIFT, SIFT_SUMMARY, ("plain", "shares"), (1,), {key: str(value) for key, value in SIFT_PARAMETERS.items()})
+    )
     if as_json:
         write_json({"features": [
-            {"name": name, "summary": item.summary, "executors": list(item.executors), "channels": list(item.channels),
-             "parameters": item.defaults}
-            for name, item in FEATURES.items()
+            {"name": name, "summary": summary, "executors": list(executors), "channels": list(channels),
+             "parameters": parameters}
+            for name, summary, executors, channels, parameters in rows
         ]})  # fmt: skip
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "runs on", "what", "parameters"):
         table.add_column(title)
-    for name, item in FEATURES.items():
-        parameters = " ".join(f"{key}={value}" for key, value in item.defaults.items())
-        table.add_row(name, " ".join(item.executors), item.summary, parameters)
+    for name, summary, executors, _, parameters in rows:
+        words = " ".join(f"{key}={value}" for key, value in parameters.items())
+        table.add_row(name, " ".join(executors), summary, words)
     out.print(table)

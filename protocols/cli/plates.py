@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["hog_plate", "map_plate"]
+from secureimg.features import KeyPoints
+
+__all__ = ["hog_plate", "keypoint_plate", "map_plate"]
 
 Array = NDArray[np.float64]
 
 _CELL = 16
 _MOST_MAPS = 16
+_KEYPOINT_WIDTH = 512
+_COLOURS = ("#ffd500", "#00d5ff", "#ff5fa2", "#7cff4f", "#ff8a00", "#b48cff")  # one for each octave
 
 
 def map_plate(values: Array) -> Array:
@@ -73,3 +77,31 @@ def hog_plate(blocks: Array) -> Array:
             [(x - along, y - down), (x + along, y + down)], fill=float(cells[row, column, number]) / largest, width=1
         )
     return np.clip(np.asarray(plate, dtype=np.float64), 0.0, 1.0)
+
+
+def keypoint_plate(picture: Array, points: KeyPoints) -> Array:
+    """Draw keypoints as circles of their size, each with a line in its direction.
+
+    Parameters
+    ----------
+    picture : (H, W)
+        Values in [0, 1].
+    points : KeyPoints
+
+    Returns
+    -------
+    ndarray of float64, shape (zoom H, zoom W, 3), in [0, 1]
+        At least 512 pixels wide.
+    """
+    zoom = max(1, -(-_KEYPOINT_WIDTH // picture.shape[1]))
+    pixels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    size = picture.shape[1] * zoom, picture.shape[0] * zoom
+    plate = Image.fromarray(pixels).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(plate)
+    for number in np.argsort(points.response):
+        x, y = (points.x[number] + 0.5) * zoom, (points.y[number] + 0.5) * zoom
+        radius, turn = points.size[number] / 2 * zoom, math.radians(points.angle[number])
+        colour = _COLOURS[int(points.octave[number]) % len(_COLOURS)]
+        draw.ellipse([(x - radius, y - radius), (x + radius, y + radius)], outline=colour, width=1)
+        draw.line([(x, y), (x + radius * math.cos(turn), y + radius * math.sin(turn))], fill=colour, width=1)
+    return np.asarray(plate, dtype=np.float64) / 255

@@ -28,6 +28,7 @@ from secureimg.features.hog import hog
 from secureimg.features.lbp import local_binary_pattern
 from secureimg.features.moments import moments, moments_central, moments_hu, moments_normalized
 from secureimg.features.resizing import pyramid_reduce, resize
+from secureimg.features.sift import sift_dense, sift_descriptors, sift_extrema, sift_orientations
 from secureimg.features.statistics import color_moments, gradient_energy, histogram
 from secureimg.features.transforms import block_dct, haar, integral_image
 from secureimg.graph import Graph, Preprocessing
@@ -90,7 +91,9 @@ FEATURES: Final[dict[str, Feature]] = {
     "structure_tensor": Feature(structure_tensor, _BOTH, (1,)),
     "corner_harris": Feature(corner_harris, _BOTH, (1,)),
     "corner_shi_tomasi": Feature(corner_shi_tomasi, _SHARES, (1,)),
-    "corner_peaks": Feature(corner_peaks, _SHARES, (1,)),
+    **{function.__name__: Feature(function, _SHARES, (1,)) for function in (
+        corner_peaks, sift_dense, sift_extrema, sift_orientations, sift_descriptors,
+    )},
     **{function.__name__: Feature(function, _BOTH, (3,)) for function in (rgb2gray, rgb2ycbcr, ycbcr2rgb, rgb2yuv, yuv2rgb)},
 }  # fmt: skip
 

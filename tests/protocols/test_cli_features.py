@@ -70,11 +70,32 @@ def test_more_comes_back_than_goes_up(picture: Path, tmp_path: Path) -> None:
     assert report["max_abs_error"] < 1e-3
 
 
+def test_keypoints_on_shares(picture: Path, tmp_path: Path) -> None:
+    """Three programs between real processes give the keypoints of the clear; they are drawn on the picture."""
+    clear, values, plate = tmp_path / "clear.npy", tmp_path / "sift.npy", tmp_path / "sift.png"
+    plain = run_json("features", "sift", picture, "--out", clear, "--set", "nfeatures=12")
+    words = ("--on", "shares", "--dealer", "client-aided", "--set", "nfeatures=12")
+    report = run_json("features", "sift", picture, *words, "--out", values, "--picture", plate)
+    assert [program["model"] for program in report["programs"]] == [
+        "sift_extrema",
+        "sift_orientations",
+        "sift_descriptors",
+    ]
+    assert all(program["rounds"] > 0 for program in report["programs"])
+    found, wanted = np.load(values), np.load(clear)
+    assert found.shape == wanted.shape == (12, 5 + 128)
+    assert np.abs(found - wanted).max(axis=0)[:3].max() < 0.05
+    assert np.einsum("nd,nd->n", found[:, 5:], wanted[:, 5:]).min() > 0.99
+    assert load_image(plate).shape == (7 * 64, 7 * 80, 3)
+    assert [point["x"] for point in plain["keypoints"]] == wanted[:, 0].tolist()
+
+
 def test_the_list_names_every_feature() -> None:
     listed = run_json("features")["features"]
-    assert [item["name"] for item in listed] == list(features.FEATURES)
+    assert [item["name"] for item in listed] == [*features.FEATURES, "sift"]
     assert all(item["summary"] and item["executors"] for item in listed)
-    assert all(item["name"] in run_cli("features").stdout for item in listed)
+    table = run_cli("features").stdout
+    assert all(item["name"] in table for item in listed)
 
 
 def test_a_feature_is_a_model_of_other_commands() -> None:
@@ -94,6 +115,12 @@ def test_a_feature_is_a_model_of_other_commands() -> None:
     (("hog", "PICTURE", "--set", "bins=9"), "no parameter 'bins'"),
     (("local_binary_pattern", "PICTURE", "--colour"), "grey pictures"),
     (("hog", "nowhere.png"), "nowhere.png"),
+    (("sift",), "of which picture"),
+    (("sift", "PICTURE", "--on", "ckks"), "does not run on ckks"),
+    (("sift", "PICTURE", "--on", "shares"), "--dealer client-aided"),
+    (("sift", "PICTURE", "--colour"), "grey pictures"),
+    (("sift", "PICTURE", "--set", "octaves=3"), "no parameter 'octaves'"),
+    (("sift", "PICTURE", "--set", "sigma=wide"), "not a number"),
 ])  # fmt: skip
 def test_refusals(picture: Path, words: tuple[str, ...], message: str) -> None:
     """One line that says what is wrong and what to do."""
