@@ -16,9 +16,12 @@ from secureimg.sharing.bounds import Bound
 from secureimg.sharing.gate import DIGIT_BITS
 from secureimg.sharing.ring import LIMIT_BITS, encode
 
-__all__ = ["Builder", "Value"]
+__all__ = ["FINER_BITS", "Builder", "Value"]
 
 _LARGEST_WEIGHT_BITS: Final = 26
+FINER_BITS: Final = 8
+"""More than usual of an input that exact weights alone take: nothing else rounds what becomes of it."""
+
 _MOST_EXACT_PLACES: Final = 16
 _MOST_EXACT_BITS: Final = 26
 
@@ -199,7 +202,12 @@ class Builder:
         bound: Bound,
     ) -> Value:  # fmt: skip
         """A linear map; its source is blinded first if party 1 alone knows the weights."""
-        value = self.truncated(value)
+        places = self.exact_places(weight)
+        old = self.register(value)
+        size = math.log2(max(bound.most / old.factor, 2.0**-60)) + old.scale + (places or 0)
+        if places is None or old.scale > self.fraction + FINER_BITS or size >= LIMIT_BITS - 1:
+            value = self.truncated(value)
+        value = self.wide(value)
         register = self.register(value)
         source = value.number
         if self.kind == "party 1":
@@ -209,7 +217,6 @@ class Builder:
                 self.blinds[source] = blind.number
             source = self.blinds[source]
         factor = register.factor  # a program tells nothing of hidden weights but their size: not that they are whole
-        places = _exact_places(weight) if self.kind == "public" else None
         if places is None:
             weight, factor = weight * factor, 1.0
             places = _weight_places(weight, self.fraction)
@@ -231,6 +238,10 @@ class Builder:
             )
         self.emit(step)
         return out
+
+    def exact_places(self, weight: NDArray[np.float64]) -> int | None:
+        """Fractional bits that hold weights exactly; None if rounding changes them or they are hidden."""
+        return _exact_places(weight) if self.kind == "public" else None
 
     def rearranged(
         self, value: Value, kind: Any, shape: text.Shape, numbers: tuple[tuple[int, ...], ...] = (), fill: int = 0

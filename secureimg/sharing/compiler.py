@@ -9,10 +9,10 @@ from typing import Final
 from numpy.typing import ArrayLike
 
 from secureimg.errors import CompileError
-from secureimg.graph import Graph, simplify
+from secureimg.graph import Graph, ops, simplify
 from secureimg.sharing import text
 from secureimg.sharing.bounds import Bound, Bounds, value_bounds
-from secureimg.sharing.builder import Builder, Value
+from secureimg.sharing.builder import FINER_BITS, Builder, Value
 from secureimg.sharing.lowering import lower
 from secureimg.sharing.program import Program, PublicProgram, Reveal, Weights
 from secureimg.sharing.widths import assign_widths
@@ -79,7 +79,8 @@ def compile_graph(
     body = simplify(body)
     found = value_bounds(body, bounds, chosen, samples)
     builder = Builder(body, found, fraction_bits, weights=weights)
-    values = {body.input: builder.new(body.input_shape, fraction_bits, 1.0, found[body.input])}
+    places = fraction_bits + (FINER_BITS if _takes_finer(body, builder) else 0)
+    values = {body.input: builder.new(body.input_shape, places, 1.0, found[body.input])}
     for node in body.nodes:
         builder.name = node.name
         values[node.name] = lower(node.op, builder, node, *(values[name] for name in node.inputs))
@@ -92,6 +93,27 @@ def compile_graph(
         output=end.output, code=end.code,
     )  # fmt: skip
     return Program(public, builder.weights)
+
+
+def _takes_finer(graph: Graph, builder: Builder) -> bool:
+    """Whether exact weights alone take the input, directly or after its elements were moved."""
+    moved = {graph.input}
+    readers = 0
+    for node in graph.nodes:
+        if moved.isdisjoint(node.inputs):
+            continue
+        if isinstance(node.op, ops.Slice | ops.Concat | ops.Reshape | ops.Transpose) and moved.issuperset(node.inputs):
+            moved.add(node.name)
+            continue
+        weights = (
+            node.op.matrices[0].data if isinstance(node.op, ops.LinearMap) and len(node.inputs) == 1
+            else node.op.weight if isinstance(node.op, ops.Conv)
+            else None
+        )  # fmt: skip
+        if weights is None or builder.exact_places(weights) is None:
+            return False
+        readers += 1
+    return readers > 0 and graph.output not in moved
 
 
 def _reveal(builder: Builder, value: Value, reveal: Reveal, top: int) -> _Revealed:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
-from secureimg.features.norms import copies, divided_by_length
+from secureimg.features.norms import at_most, copies, divided_by_length
 from secureimg.features.octaves import power_of_two
 from secureimg.features.sift.keypoints import BINS
 from secureimg.graph import Graph, GraphBuilder, ops
@@ -208,5 +208,5 @@ def add_normalised(b: GraphBuilder, descriptors: str) -> str:
     power = power_of_two(b, b.mean(descriptors, (0,)), 1.0, _OCTAVES, _LEAST_SCALE)
     scaled = b.multiply(copies(b, power, count), descriptors)
     once = divided_by_length(b, scaled, b.pad(scaled, after, _GUARDS[0]), count + 1, _SQUARES)
-    clipped = b.apply(ops.Clip(-math.inf, _LARGEST_BIN), once)
+    clipped = at_most(b, once, _LARGEST_BIN)
     return divided_by_length(b, clipped, b.pad(clipped, after, _GUARDS[1]), count + 1, _CLIPPED_SQUARES)
