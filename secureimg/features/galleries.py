@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from secureimg.errors import GraphError
-from secureimg.graph import Graph, GraphBuilder, Slice
+from secureimg.graph import Clip, Graph, GraphBuilder, Slice
 from secureimg.graph.ops import FloatArray
 
 __all__ = ["Match", "OwnGallery"]
@@ -169,17 +169,37 @@ class Match:
         b = self.b
         if self.normalized:
             return b.dense(b.input, self.templates)
-        inverse = b.inverse_sqrt(self._energy(), *self.squared_lengths, error=_ERROR)
-        unit = b.multiply(b.input, b.affine(inverse, np.ones(self.size)))
+        even, gain = self._evened()
+        inverse = self._inverse_roots(b.mean(b.square(even), (0,)), gain)
+        unit = b.multiply(even, b.affine(inverse, np.ones(self.size)))
         return b.dense(unit, self.templates / math.sqrt(self.size))
+
+    def _evened(self) -> tuple[str, float]:
+        """The input times a power of two that makes the longest vectors' values some 4, if lengths are known; and that."""
+        _, high = self.squared_lengths
+        gain = 1.0 if high is None else 2.0 ** round(math.log2(4.0 / math.sqrt(high)))
+        return self.b.affine(self.b.input, gain), gain
+
+    def _inverse_roots(self, energies: str, gain: float) -> str:
+        """1 / sqrt of a few numbers: a curve, then, of known sizes, a step of Newton's method: rounding is what is left."""
+        b, (low, high) = self.b, self.squared_lengths
+        if low is None or high is None:
+            return b.inverse_sqrt(energies, error=_ERROR)
+        near = b.inverse_sqrt(energies, gain**2 * low, gain**2 * high, error=_ERROR)
+        squares = b.multiply(b.multiply(near, energies), near)
+        squares = b.apply(Clip(0.5, 1.5), squares)  # it is near 1, but no proof of bounds sees that
+        return b.multiply(near, b.affine(squares, -0.5, 1.5))
 
     def _own_cosines(self) -> str:
         b = self.b
         if self.normalized:  # of unit vectors a square says it, which on every executor is cheaper than a product
             return b.affine(self._squares(), -0.5, 1.0)
-        products = b.multiply(self._repeated(self._row()), self._rows())
-        energies = b.mean(b.square(b.input), (1,), keepdims=False)
-        inverse = b.inverse_sqrt(energies, *self.squared_lengths, error=_ERROR)
+        even, gain = self._evened()
+        row = b.apply(Slice((0, 0), (1, self.size), (1, 1)), even)
+        rows = b.apply(Slice((1, 0), (self.count, self.size), (1, 1)), even)
+        products = b.multiply(self._repeated(row), rows)
+        energies = b.mean(b.square(even), (1,), keepdims=False)
+        inverse = self._inverse_roots(energies, gain)
         probe = b.apply(Slice((0,), (1,), (1,)), inverse)
         gallery = b.apply(Slice((1,), (self.count,), (1,)), inverse)
         scaled = b.multiply(b.mean(products, (1,), keepdims=False), gallery)

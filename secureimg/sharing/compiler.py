@@ -74,7 +74,8 @@ def compile_graph(
     """
     if not 8 <= fraction_bits <= 24:
         raise CompileError(f"fraction_bits {fraction_bits} is outside 8 to 24")
-    chosen = input_range or (graph.preprocessing.range if graph.preprocessing else (0.0, 1.0))
+    low, high = input_range or (graph.preprocessing.range if graph.preprocessing else (0.0, 1.0))
+    chosen = float(low), float(high)
     body, _ = graph.body_and_tail()
     body = simplify(body)
     found = value_bounds(body, bounds, chosen, samples)
@@ -108,6 +109,7 @@ def _takes_finer(graph: Graph, builder: Builder) -> bool:
         weights = (
             node.op.matrices[0].data if isinstance(node.op, ops.LinearMap) and len(node.inputs) == 1
             else node.op.weight if isinstance(node.op, ops.Conv)
+            else node.op.scale if isinstance(node.op, ops.Affine)
             else None
         )  # fmt: skip
         if weights is None or builder.exact_places(weights) is None:
