@@ -25,6 +25,7 @@ _TOP: Final = 1.01 * _GAIN**2 / 4
 _OCTAVES: Final = 18
 _FLAT: Final = 0.25  # what is below it, of values between 1/2 and 1, was 0 or nearly so
 _ERROR: Final = 2.0**-14
+_NEAR: Final = 2.0**-15
 _SOBEL: Final = np.outer([1.0, 0.0, -1.0], [1.0, 2.0, 1.0]) / 4
 
 
@@ -69,8 +70,8 @@ def histogram(
     a range that covers [0, 1] still add up to the number of pixels. Only sums of the polynomials are needed: CKKS takes a
     level for each doubling of n, whatever the number of bins; more bins than n / 2 show nothing more.
 
-    Leaks nothing but shapes. Deviations: no `weights`, `density` or unequal bins. On shares numbers of 16 fractional bits
-    are compared: a pixel that equals an edge but for rounding (153 / 255 and 0.6) belongs to the upper bin.
+    Leaks nothing but shapes. Deviations: no `weights`, `density` or unequal bins. Edges that equal a pixel of 8 bits (0.6
+    and 153 / 255) are moved by 2^-15 to where numpy's rounding has them.
     """
     full = picture_shape(shape, "histogram")
     low, high = range
@@ -106,10 +107,20 @@ def _exact(b: GraphBuilder, edges: np.ndarray[tuple[int], np.dtype[np.float64]])
         else:
             constant[0] -= pixels
     signs = np.array([sign for _, sign in compared] or [1.0]).reshape(1, -1, 1, 1)
-    shifts = -signs * np.array([edges[edge] for edge, _ in compared] or [0.0]).reshape(1, -1, 1, 1)
+    limits = np.array([edges[edge] + _to_side(edges[edge], last=sign < 0) for edge, sign in compared] or [0.0])
+    shifts = -signs * limits.reshape(1, -1, 1, 1)
     pixel = b.reshape(b.input, (channels, 1, height, width))
     above = b.step(b.affine(pixel, np.broadcast_to(signs, shifts.shape), shifts))
     return b.dense(b.mean(above, (2, 3), keepdims=False), counts, constant)
+
+
+def _to_side(edge: float, *, last: bool) -> float:
+    """What moves an edge off a pixel of 8 bits that equals it, to the side where numpy sees it; the last is in its bin."""
+    pixel = round(edge * 255) / 255
+    if abs(edge - pixel) >= _NEAR:
+        return 0.0
+    counts = pixel <= edge if last else pixel >= edge
+    return _NEAR if counts == last else -_NEAR
 
 
 def _soft(b: GraphBuilder, edges: np.ndarray[tuple[int], np.dtype[np.float64]], degree: int) -> str:
@@ -185,7 +196,8 @@ def color_moments(shape: tuple[int, ...], *, roots: bool = True) -> Graph:
 def _mean(b: GraphBuilder, value: str) -> str:
     """Mean of each channel, (C, 1), by weights of many bits: values that are added later need them."""
     channels, height, width = b.shape(value)
-    return b.dense(b.reshape(value, (channels, height * width)), np.full((1, height * width), 1 / (height * width)))
+    rows = b.dense(b.reshape(value, (channels * height, width)), np.full((1, width), 1 / width))
+    return b.dense(b.reshape(rows, (channels, height)), np.full((1, height), 1 / height))
 
 
 def gradient_energy(shape: tuple[int, ...], cell: tuple[int, int] | None = None) -> Graph:
@@ -219,7 +231,9 @@ def gradient_energy(shape: tuple[int, ...], cell: tuple[int, int] | None = None)
     if not (1 <= rows <= height and 1 <= columns <= width):
         raise GraphError(f"gradient_energy: a cell of {rows}x{columns} does not fit into a picture of {height}x{width}")
     b = GraphBuilder("gradient_energy", (channels, height, width))
-    both = b.square(convolve(b, b.input, _GAIN * np.stack([_SOBEL, _SOBEL.T]), "reflect"))
-    mean = b.average_pool(both, (rows, columns))
-    pair = np.full((channels, 2, 1, 1), 0.5 / _GAIN**2)
+    # sums of many squares must fit: what there is of a small one in a large picture is lost in its mean anyway
+    gain = 2.0 ** min(6, (20 - (rows * columns).bit_length()) // 2 + 3)
+    both = b.square(convolve(b, b.input, gain * np.stack([_SOBEL, _SOBEL.T]), "reflect"))
+    mean = b.average_pool(both, (rows, columns)) if cell else b.mean(both, (1, 2))
+    pair = np.full((channels, 2, 1, 1), 0.5 / gain**2)
     return b.build(b.conv(mean, pair, groups=channels))
