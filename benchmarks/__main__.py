@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: ``python -m benchmarks ckks`` and ``python -m benchmarks shares``."""
+"""Command line of the benchmarks: ``python -m benchmarks ckks``, ``shares`` and ``features``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from .feature_command import features
 from .measure import measure_net, peer_child, turns
 from .nets import WEIGHTS, Net, pictures, published, shipped, tutorial4
 from .report import markdown, show
@@ -70,6 +71,7 @@ def ckks(
 
 
 app.command()(shares)
+app.command()(features)
 
 
 def _run(tutorial: Net, todo: list[tuple[Net, tuple[Case, ...]]], repeat: int, with_peer: bool) -> Run:

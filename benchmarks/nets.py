@@ -43,9 +43,9 @@ class Net:
     images: Array
 
     @property
-    def samples(self) -> Array:
-        """Every other picture: what the compiler may look at."""
-        return self.images[1::2]
+    def samples(self) -> Array | None:
+        """Every other picture: what the compiler may look at; None if there is but one."""
+        return self.images[1::2] if len(self.images) > 1 else None
 
     @property
     def tests(self) -> Array:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Child", "ChildError", "peak_rss", "thread_limit"]
+__all__ = ["Child", "ChildError", "peak_rss", "pin", "thread_limit"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _STOP_SECONDS = 10.0
@@ -101,6 +101,13 @@ def thread_limit(count: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def pin(cores: int) -> int:
+    """Keep this process and all that it starts on so many cores; return how many there are of them."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    os.sched_setaffinity(0, allowed)
+    return len(allowed)
 
 
 def peak_rss() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from protocols.cli.options import DealerKind
 from protocols.cli.shares import TRUST
 
-from .processes import ChildError
+from .processes import ChildError, pin
 from .results import machine, versions
 from .share_measure import measure_work
 from .share_network import NETWORKS, Network, has_netem, inside
@@ -74,7 +73,7 @@ def shares(
         networks=_networks(network),
         dealer=dealer,
         repeat=repeat or (3 if quick else 7),
-        cores=_pin(cores),
+        cores=pin(cores),
         peers=_peers(peer),
         inside=inside_namespace,
     )
@@ -119,13 +118,6 @@ def _peers(texts: list[str] | None) -> dict[str, Path]:
         return dict(parse_peer(text) for text in texts or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--peer") from None
-
-
-def _pin(cores: int) -> int:
-    """Keep this process and all that it starts on so many cores; return how many there are of them."""
-    allowed = sorted(os.sched_getaffinity(0))[:cores]
-    os.sched_setaffinity(0, allowed)
-    return len(allowed)
 
 
 def _measure(plan: _Plan, console: Console) -> list[ShareRow]:

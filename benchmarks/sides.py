@@ -25,11 +25,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Case:
-    """How a network is run: layout, images in one evaluation (None: as many as fit), worker processes."""
+    """How a network is run: layout, images in one evaluation, worker processes, ends of its inputs (None: its pictures')."""
 
     layout: str = "slots"
     batch: int = 1
     workers: int = 1
+    input_range: tuple[float, float] | None = None
 
 
 class ServerSide:
@@ -38,7 +39,9 @@ class ServerSide:
     def __init__(self, net: Net, case: Case) -> None:
         self._open = ExitStack()
         started = time.perf_counter()
-        self._program = ckks.compile(net.graph, samples=net.samples, batch=case.batch, layout=case.layout)
+        self._program = ckks.compile(
+            net.graph, samples=net.samples, batch=case.batch, layout=case.layout, input_range=case.input_range
+        )
         self._compile_seconds = time.perf_counter() - started
         self._workers = case.workers
         self._keys: ckks.EvaluationKeys | None = None

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from protocols.cli import console, demo, features, files, inspecting, parties, run, serving
+from protocols.cli import console, demo, enroll, features, files, inspecting, match, parties, run, serving
 from secureimg.errors import SecureImgError
 
 __all__ = ["app", "main"]
@@ -26,12 +26,14 @@ app.command("run")(run.run)
 app.command("inspect")(inspecting.inspect)
 app.command("models")(inspecting.models)
 app.command("features")(features.features)
+app.command("enroll")(enroll.enroll)
+app.command("match")(match.match)
 app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)
 app.command("decrypt")(files.decrypt)
 app.command("serve")(serving.serve)
-app.command("enrol")(serving.enrol)
+app.command("admit")(serving.admit)
 app.command("infer")(serving.infer)
 app.command("identities")(parties.identities)
 app.command("party")(parties.party)

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from protocols.cli.gallery_graphs import GALLERY_PREFIX, gallery_samples, load_graph
 from secureimg import ckks, sharing
 from secureimg.errors import CompileError, SecureImgError
-from secureimg.features import PREFIX, build
-from secureimg.graph import ActivationFit, Graph, load_model, replace_activations
+from secureimg.graph import ActivationFit, Graph, replace_activations
 from secureimg.images import load_tensor_npy
 
 __all__ = [
@@ -83,7 +83,7 @@ class Layout(enum.StrEnum):
 
 ModelName = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="An .onnx file, the name of a shipped model, or feature:NAME:HxW."),
+    typer.Argument(metavar="MODEL", help="An .onnx file, a shipped model, feature:NAME:HxW, or gallery:DECISION:FILE."),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Images in one evaluation (a power of two).")]
 LayoutOption = Annotated[
@@ -163,7 +163,7 @@ class ModelOptions:
         SecureImgError
             If it cannot be loaded, or --replace-activations lacks its samples.
         """
-        original = build(self.model) if self.model.startswith(PREFIX) else load_model(self.model)
+        original = load_graph(self.model)
         if self.replace is None:
             return LoadedModel(original, original, ())
         if self.samples is None:
@@ -209,7 +209,9 @@ class ModelOptions:
         return words
 
     def read_samples(self) -> Any:
-        """Load --samples; None if there are none."""
+        """Load --samples, or those that come with a gallery; None if there are none."""
+        if self.samples is None and self.model.startswith(GALLERY_PREFIX):
+            return gallery_samples(self.model)
         return None if self.samples is None else self._read_samples()
 
     def _read_samples(self) -> Any:

@@ -1,4 +1,4 @@
-"""`secureimg serve`, `enrol` and `infer`: owner and server on two machines."""
+"""`secureimg serve`, `admit` and `infer`: owner and server on two machines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from protocols.service import Service
 from secureimg.ckks import OwnerKeys
 from secureimg.errors import SecureImgError
 
-__all__ = ["enrol", "infer", "serve", "watch_stdin"]
+__all__ = ["admit", "infer", "serve", "watch_stdin"]
 
 
 def serve(
@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Serve MODEL to owners who hold a certificate of this server's. Stop with Ctrl-C or SIGTERM.
 
-    The first start makes the identity. Hand `owner.pem` to the owner over a safe channel; `secureimg enrol` makes more.
+    The first start makes the identity. Hand `owner.pem` to the owner over a safe channel; `secureimg admit` makes more.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,7 +117,7 @@ def serve(
         err.print("stopped")
 
 
-def enrol(
+def admit(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the owner in its certificate.")],
     tls: Annotated[Path, typer.Option(metavar="DIR", help="The server's identity directory.")],
     bundle: Annotated[Path, typer.Option("--out", metavar="FILE.pem", help="Where to write the owner's bundle.")],

@@ -32,6 +32,7 @@ from secureimg.features.matching import (
     threshold_match,
 )
 from secureimg.features.moments import moments, moments_central, moments_hu, moments_normalized
+from secureimg.features.polynomial_hog import hog_polynomial
 from secureimg.features.projection import PrincipalComponents, embedding, fit_pca, pca_projection
 from secureimg.features.resizing import pyramid_gaussian, pyramid_reduce, resize
 from secureimg.features.sift import (
@@ -91,6 +92,7 @@ __all__ = [
     "harris_mix",
     "histogram",
     "hog",
+    "hog_polynomial",
     "integral_image",
     "laplace",
     "local_binary_pattern",

@@ -27,6 +27,7 @@ from secureimg.features.gabor import gabor
 from secureimg.features.hog import hog
 from secureimg.features.lbp import local_binary_pattern
 from secureimg.features.moments import moments, moments_central, moments_hu, moments_normalized
+from secureimg.features.polynomial_hog import hog_polynomial
 from secureimg.features.resizing import pyramid_reduce, resize
 from secureimg.features.sift import sift_dense, sift_descriptors, sift_extrema, sift_orientations
 from secureimg.features.statistics import color_moments, gradient_energy, histogram
@@ -82,7 +83,7 @@ FEATURES: Final[dict[str, Feature]] = {
     **{function.__name__: Feature(function, _BOTH) for function in (
         gaussian, box, separable, laplace, sobel_h, sobel_v, scharr_h, scharr_v, prewitt_h, prewitt_v, gabor,
         resize, pyramid_reduce, haar, block_dct, integral_image, moments,
-        gradient_energy,
+        gradient_energy, hog_polynomial,
     )},
     **{function.__name__: Feature(function, _SHARES) for function in (
         sobel, scharr, prewitt, hog, histogram, color_moments, moments_central, moments_normalized, moments_hu,

@@ -4,6 +4,7 @@ from secureimg.sharing.channel import Channel
 from secureimg.sharing.clear import run_clear
 from secureimg.sharing.compiler import compile_graph as compile  # noqa: A004  # reads as sharing.compile
 from secureimg.sharing.dealer import Dealer
+from secureimg.sharing.handing_on import Handed, hand_on
 from secureimg.sharing.ownership import expand_share, join_result, share_images, view_share
 from secureimg.sharing.party import PartyOne, PartyZero, Prepared, Result
 from secureimg.sharing.plan import CostReport, LayerCost, cost_of
@@ -20,6 +21,7 @@ __all__ = [
     "CorrelationStore",
     "CostReport",
     "Dealer",
+    "Handed",
     "LayerCost",
     "PartyOne",
     "PartyZero",
@@ -31,6 +33,7 @@ __all__ = [
     "cost_of",
     "expand_share",
     "fresh_seed",
+    "hand_on",
     "join_result",
     "one_blas_thread",
     "run_clear",

@@ -54,7 +54,7 @@ def compile_graph(
         Typical inputs to measure ranges on.
     reveal : str
         What the owner learns: "scores" (the graph's output), "label" (place of the largest output), "top-k" (places of the
-        `top` largest, in order), or "shares" (nothing: the parties keep their shares for a next program).
+        `top` largest, in order), or "shares" (nothing: the parties keep their shares for a next program, see `hand_on`).
     weights : str
         Who knows them: "party 1" alone, both parties ("public"), or nobody ("shared": see
         `secureimg.sharing.share_weights`).
@@ -123,7 +123,8 @@ def _reveal(builder: Builder, value: Value, reveal: Reveal, top: int) -> _Reveal
     builder.name = builder.graph.output
     if reveal in ("scores", "shares"):
         if reveal == "shares":
-            return _Revealed(builder.truncated(value).number, 64)
+            plain = builder.leveled(builder.wide(value))  # as the input of a next program: the usual places, factor 1
+            return _Revealed(builder.finer(builder.truncated(plain), builder.fraction).number, 64)
         return _Revealed(value.number, min(value.ring, math.ceil(math.log2(builder.units(value) + 2)) + 1))
     shape = builder.register(value).shape
     size = math.prod(shape)

@@ -19,6 +19,7 @@ from secureimg.sharing.channel import Channel
 from secureimg.sharing.dealer import blind_mask, weight_mask
 from secureimg.sharing.gate import Gate
 from secureimg.sharing.gate_party import run_gate
+from secureimg.sharing.handing_on import Handed
 from secureimg.sharing.local import local_step
 from secureimg.sharing.ownership import read_share, zero_share
 from secureimg.sharing.plan import correction_bytes, gates_of, mask_bytes, only_gate
@@ -101,15 +102,15 @@ class _Party:
         """Bytes of corrections that party 1 needs for as many images."""
         return sum(correction_bytes(self.public, step, images) for step in self.public.steps)
 
-    def run(self, prepared: Prepared, share: bytes | Bytes, channel: Channel) -> Result:
+    def run(self, prepared: Prepared, share: bytes | Bytes | Handed, channel: Channel) -> Result:
         """Run the program on a share of the images.
 
         Parameters
         ----------
         prepared : Prepared
             From `prepare`; used up.
-        share : bytes or ndarray of uint8
-            Party 0: the owner's seed. Party 1: `public.share_bytes(images)` bytes.
+        share : bytes, ndarray of uint8 or Handed
+            Party 0: the owner's seed. Party 1: `public.share_bytes(images)` bytes. Either: what `hand_on` gives.
         channel : Channel
             To the other party.
 
@@ -119,7 +120,11 @@ class _Party:
         """
         prepared.spend()
         seat = Seat(self.number, channel)
-        values: dict[int, Words] = {0: self._input(share, prepared.images)}
+        if isinstance(share, Handed):
+            first = read_share(self.public, share.data, prepared.images)
+        else:
+            first = self._input(share, prepared.images)
+        values: dict[int, Words] = {0: first}
         place = 0
         for number, step in enumerate(self.public.steps):
             size = correction_bytes(self.public, step, prepared.images) if prepared.corrections.size else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 
@@ -14,6 +15,7 @@ from secureimg.sharing.dealer import Dealer
 from secureimg.sharing.gate import DIGIT_BITS, Gate
 from secureimg.sharing.gate_dealer import deal_gate
 from secureimg.sharing.gate_party import run_gate
+from secureimg.sharing.handing_on import Handed, hand_on
 from secureimg.sharing.ownership import join_result, share_images
 from secureimg.sharing.party import PartyOne, PartyZero, Result
 from secureimg.sharing.plan import cost_of
@@ -54,22 +56,34 @@ class MemoryChannel:
         message[:] = self._in.get(timeout=60.0)
 
 
-def run_together(program: Program, images: ArrayLike) -> NDArray[np.float64]:
+def run_together(program: Program, images: ArrayLike, *then: Program) -> NDArray[np.float64]:
     """Run a program on images with all roles in this process.
 
     Parameters
     ----------
     program : Program
     images : array_like, shape (N, *input_shape)
+    *then : Program
+        Programs that go on with the parties' shares of the one before, which reveals nothing (``reveal="shares"``).
 
     Returns
     -------
     ndarray of float64
-        What the owner learns, see `join_result`.
+        What the owner learns from the last, see `join_result`.
     """
-    public, array = program.public, np.asarray(images, dtype=np.float64)
+    array = np.asarray(images, dtype=np.float64)
     count = len(array)
-    mask, seeds = fresh_seed(), (fresh_seed(), fresh_seed())
+    first, second = _run(program, count, share_images(program.public, array))
+    for previous, following in itertools.pairwise((program, *then)):
+        publics = previous.public, following.public
+        handed = hand_on(*publics, first.share, count), hand_on(*publics, second.share, count)
+        first, second = _run(following, count, handed)
+    return join_result((program, *then)[-1].public, first.share, second.share, count)
+
+
+def _run(program: Program, count: int, shares: tuple[bytes | Handed, Bytes | Handed]) -> tuple[Result, Result]:
+    """Deal for one run and let both parties do it."""
+    public, mask, seeds = program.public, fresh_seed(), (fresh_seed(), fresh_seed())
     zero = PartyZero(public, program if public.weights == "public" else None)
     one = PartyOne(program)
     if public.weights == "shared":
@@ -90,14 +104,13 @@ def run_together(program: Program, images: ArrayLike) -> NDArray[np.float64]:
         corrections[place : place + piece.size] = piece
         place += piece.size
     ready = zero.prepare(count, seeds[0]), one.prepare(count, seeds[1], corrections)
-    shares = share_images(public, array)
     ends = MemoryChannel.pair()
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(zero.run(ready[0], shares[0], ends[0])), daemon=True)
     other.start()
     mine = one.run(ready[1], shares[1], ends[1])
     other.join()
-    return join_result(public, results[0].share, mine.share, count)
+    return results[0], mine
 
 
 def _open_weights(program: Program, parties: tuple[PartyZero, PartyOne], mask: bytes) -> None:

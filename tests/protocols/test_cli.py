@@ -112,7 +112,7 @@ def test_serve_and_infer_are_for_two_machines(command: Any, server: Any, tmp_pat
     again = command.json(*words)
     assert first["labels"] == again["labels"]
     assert (first["bytes"]["evaluation_keys"] > 0, again["bytes"]["evaluation_keys"]) == (True, 0)
-    command.run("enrol", "second", "--tls", server.directory, "--out", tmp_path / "second.pem")
+    command.run("admit", "second", "--tls", server.directory, "--out", tmp_path / "second.pem")
     assert command.json("infer", tmp_path / "x.npy", "--server", address, "--tls", tmp_path / "second.pem")["labels"]
 
 
