@@ -291,9 +291,9 @@ TASKS: tuple[Task, ...] = (
     Task(
         "SIFT",
         "pictures of 256x256 (quick: one of 96x96) and what known homographies make of them; in the clear stands what "
-        "OpenCV's SIFT does on the same pairs. A keypoint is found again within 1.5 pixels and a factor of 1.25 in size; a "
-        "match passes Lowe's ratio of 0.8 and is right within 3 pixels. Time and bytes are those of finding the extrema, the "
-        "first and largest of three programs; the owner alone learns places.",
+        "OpenCV's SIFT does on the same pairs. A keypoint is found again within 1.5 pixels and a factor of 1.25 in size; "
+        "a match passes Lowe's ratio of 0.8 and is right within 3 pixels. Time and bytes are those of finding the extrema, "
+        "the first and largest of three programs; the owner alone learns places.",
         match_keypoints,
     ),
 )

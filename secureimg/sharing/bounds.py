@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ Bounds = Literal["measured", "proved"]
 _HEADROOM: Final = 8.0
 _USUAL: Final = 1.0  # what a proof says nothing about: how large values are that matter
 _MADE: Final = 8
+_SLACK: Final = 2.0**-6
 _SMALLEST: Final = 2.0**-12
 
 
@@ -60,9 +61,16 @@ def value_bounds(
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise CompileError(f"the input range ({low}, {high}) is not two finite numbers, the lower first")
     try:
-        return _proved(graph, low, high) if kind == "proved" else _measured(graph, low, high, samples)
+        found = _proved(graph, low, high) if kind == "proved" else _measured(graph, low, high, samples)
     except GraphError as error:
         raise CompileError(str(error)) from None
+    return {name: bound if name == graph.input else _with_slack(bound) for name, bound in found.items()}
+
+
+def _with_slack(bound: Bound) -> Bound:
+    """Room for rounding and for the errors of curves: shares may exceed a little what the graph's values cannot."""
+    least = bound.least if bound.least > 0 else bound.least * (1 + _SLACK)
+    return replace(bound, most=bound.most * (1 + _SLACK), least=least)
 
 
 def _proved(graph: Graph, low: float, high: float) -> dict[str, Bound]:

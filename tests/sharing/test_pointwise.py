@@ -129,7 +129,9 @@ def test_chains_of_pointwise_layers(bounds, data, seed):
     try:
         program = sharing.compile(graph, input_range=(-1, 1), samples=x, bounds=bounds, weights=weights)
     except CompileError as error:
-        if "the limit is 6" not in str(error):  # bits: high powers of large values
+        if "the limit is 6" not in str(error) and "need a comparison of" not in str(
+            error
+        ):  # high powers of large values
             raise
         reject()
     values = run_plain_all(graph, x)
