@@ -51,8 +51,11 @@ def match_keypoints(executors: Executors, quick: bool) -> Outcome:
             for one, other, homography in pairs
         ]
         scores = _scores(found, size)
-        for name, before, after in zip(("keypoints found again", "correct matches"), wanted, scores, strict=True):
-            rows.append(TaskRow("", executor, name, before, after, None, len(pairs), figures[0]))
+        again = TaskRow("", executor, "keypoints found again", wanted[0], scores[0], None, len(pairs), figures[0])
+        correct = TaskRow(
+            "", executor, "correct matches, of OpenCV's", 1.0, scores[1] / wanted[1], None, int(wanted[1]), figures[0]
+        )
+        rows += [again, correct]
         dense = executors.on(executor)(sift_dense((size, size)), chosen[:, None], repeat=1)
         cosine = float(np.mean([_alike(*pair) for pair in zip(chosen, dense.values, strict=True)]))
         rows.append(
