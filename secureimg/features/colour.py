@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, PublicGraphBuilder
 
 __all__ = ["rgb2gray", "rgb2ycbcr", "rgb2yuv", "ycbcr2rgb", "yuv2rgb"]
 
@@ -31,7 +31,7 @@ def _converted(name: str, shape: tuple[int, ...], matrix: Array, offset: Array |
     full = picture_shape(shape, name)
     if full[0] != 3:
         raise GraphError(f"{name}: takes pictures of three channels (3, H, W), got {tuple(shape)}")
-    b = GraphBuilder(name, full)
+    b = PublicGraphBuilder(name, full)
     return b.build(b.conv(b.input, matrix[:, :, None, None], offset))
 
 

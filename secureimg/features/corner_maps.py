@@ -21,7 +21,7 @@ from secureimg.features.corners import (
     smoothed,
 )
 from secureimg.features.octaves import common_power_of_two
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 from secureimg.graph.ops import elements
 
 __all__ = ["Response", "corner_peaks"]
@@ -98,7 +98,7 @@ def corner_peaks(
     border = min_distance if exclude_border is True else int(exclude_border)
     if not 0 <= 2 * border < min(height, width):
         raise GraphError(f"corner_peaks: a border of {border} pixels leaves nothing of a picture of {height}x{width}")
-    b = GraphBuilder("corner_peaks", (1, height, width))
+    b = PublicGraphBuilder("corner_peaks", (1, height, width))
     if response == "shi_tomasi":
         absolute, unit = shi_tomasi(b, b.input, sigma)
         values = absolute

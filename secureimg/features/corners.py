@@ -18,7 +18,7 @@ from secureimg.features.axes import channel, channels, grey_shape
 from secureimg.features.borders import checked_mode, convolve, extend
 from secureimg.features.filters import gaussian_kernel
 from secureimg.features.octaves import power_of_two
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder
 
 __all__ = [
     "GAIN", "LARGEST_TRACE", "HarrisMethod", "corner_harris", "corner_shi_tomasi", "det_minus_trace", "harris",
@@ -84,7 +84,7 @@ def structure_tensor(
     border = checked_mode(mode, "structure_tensor")
     if order not in ("rc", "xy"):
         raise GraphError(f"structure_tensor: order {order!r} is none of 'rc', 'xy'")
-    b = GraphBuilder("structure_tensor", grey_shape(shape, "structure_tensor"))
+    b = PublicGraphBuilder("structure_tensor", grey_shape(shape, "structure_tensor"))
     parts = [np.array([[1.0, 0.0, 0.0]]), _PRODUCT, np.array([[0.0, 1.0, 0.0]])]
     mix = np.concatenate(parts if order == "rc" else parts[::-1])
     return b.build(b.affine(smoothed(b, b.input, mix, sigma, border), 1.0 / GAIN**2))
@@ -127,7 +127,7 @@ def corner_harris(
     CKKS: "k" only. Shares: "k" has no comparisons; "eps" has some 50 for each pixel. Errors are below 1e-3 of the largest
     response for pictures with steps of a grey level of 256 and more. Leaks nothing but shapes. Deviations: none.
     """
-    b = GraphBuilder("corner_harris", grey_shape(shape, "corner_harris"))
+    b = PublicGraphBuilder("corner_harris", grey_shape(shape, "corner_harris"))
     response, unit = harris(b, b.input, method, k, eps, sigma)
     return b.build(b.affine(response, unit))
 
@@ -164,7 +164,7 @@ def corner_shi_tomasi(shape: tuple[int, ...], sigma: float = 1.0, *, degree: int
     `largest` for the noise. Shares: without a `degree`; some 160 comparisons for each pixel, 25 rounds, errors below 1e-3
     of the largest response. Leaks nothing but shapes. Deviations: none without a `degree`.
     """
-    b = GraphBuilder("corner_shi_tomasi", grey_shape(shape, "corner_shi_tomasi"))
+    b = PublicGraphBuilder("corner_shi_tomasi", grey_shape(shape, "corner_shi_tomasi"))
     if not 0 <= degree <= 15:
         raise GraphError(f"corner_shi_tomasi: degree {degree} is outside 0 to 15")
     if not 0 < largest <= LARGEST_TRACE:

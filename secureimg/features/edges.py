@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from secureimg.features.axes import picture_shape
 from secureimg.features.borders import checked_mode, convolve
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, PublicGraphBuilder
 
 __all__ = [
     "prewitt", "prewitt_h", "prewitt_v", "scharr", "scharr_h", "scharr_v", "sobel", "sobel_h", "sobel_v",
@@ -39,7 +39,7 @@ def _kernel(name: str, axis: int) -> NDArray[np.float64]:
 def _derivative(shape: tuple[int, ...], name: str, axis: int, mode: str, cval: float) -> Graph:
     full = f"{name}_{'hv'[axis]}"
     border = checked_mode(mode, full)
-    b = GraphBuilder(full, picture_shape(shape, full))
+    b = PublicGraphBuilder(full, picture_shape(shape, full))
     return b.build(convolve(b, b.input, _kernel(name, axis)[None], border, cval))
 
 
@@ -47,7 +47,7 @@ def _magnitude(shape: tuple[int, ...], name: str, mode: str, cval: float, *, ene
     border = checked_mode(mode, name)
     channels, height, width = picture_shape(shape, name)
     gain = 1.0 if energy else _GAIN
-    b = GraphBuilder(name, (channels, height, width))
+    b = PublicGraphBuilder(name, (channels, height, width))
     both = convolve(b, b.input, gain * np.stack([_kernel(name, 0), _kernel(name, 1)]), border, cval)
     squares = b.square(both)
     if channels > 1:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
 from secureimg.features.borders import LARGEST_SIDE, checked_mode, convolve, convolve_twice
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, PublicGraphBuilder
 
 __all__ = ["box", "gaussian", "laplace", "separable"]
 
@@ -64,7 +64,7 @@ def gaussian(
     if not (np.isfinite(truncate) and truncate > 0):
         raise GraphError(f"gaussian: truncate {truncate} must be above 0")
     down, across = (gaussian_kernel(s, truncate) for s in sigmas)
-    b = GraphBuilder("gaussian", picture_shape(shape, "gaussian"))
+    b = PublicGraphBuilder("gaussian", picture_shape(shape, "gaussian"))
     return b.build(convolve_twice(b, b.input, down[None, None], across[None, None, None], border, cval))
 
 
@@ -116,7 +116,7 @@ def box(shape: tuple[int, ...], size: int | tuple[int, int] = 3, *, mode: str = 
         raise GraphError(f"box: size {size} is not one number, or two (rows, columns), of 1 to {LARGEST_SIDE}")
     # behind a 0 at the front a window of even size reaches to the other side than a kernel of even size does
     down, across = (np.append(np.zeros(1 - side % 2), np.full(side, 1.0 / side)) for side in sizes)
-    b = GraphBuilder("box", picture_shape(shape, "box"))
+    b = PublicGraphBuilder("box", picture_shape(shape, "box"))
     return b.build(convolve_twice(b, b.input, down[None, None], across[None, None, None], border, cval))
 
 
@@ -160,7 +160,7 @@ def separable(
     across, down = (
         _checked_kernel(kernel, which) for kernel, which in ((row_kernel, "row"), (column_kernel, "column"))
     )
-    b = GraphBuilder("separable", picture_shape(shape, "separable"))
+    b = PublicGraphBuilder("separable", picture_shape(shape, "separable"))
     return b.build(convolve_twice(b, b.input, down[None, None], across[None, None, None], border, cval))
 
 
@@ -201,5 +201,5 @@ def laplace(shape: tuple[int, ...], *, mode: str = "reflect", cval: float = 0.0)
     """
     border = checked_mode(mode, "laplace")
     kernel = np.array([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]])
-    b = GraphBuilder("laplace", picture_shape(shape, "laplace"))
+    b = PublicGraphBuilder("laplace", picture_shape(shape, "laplace"))
     return b.build(convolve(b, b.input, kernel[None], border, cval))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
 from secureimg.features.borders import LARGEST_SIDE, Mode, checked_mode, convolve, convolve_twice
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder
 
 __all__ = ["gabor", "gabor_bank"]
 
@@ -82,7 +82,7 @@ def gabor(
     """
     border = checked_mode(mode, "gabor")
     kernel = _kernel(frequency, theta, bandwidth, sigma_x, sigma_y, n_stds, offset)
-    b = GraphBuilder("gabor", picture_shape(shape, "gabor"))
+    b = PublicGraphBuilder("gabor", picture_shape(shape, "gabor"))
     return b.build(_responses(b, [kernel], border, cval))
 
 
@@ -130,7 +130,7 @@ def gabor_bank(
         raise GraphError(
             f"gabor_bank: {len(frequencies)} frequencies and {len(thetas)} directions: give one of each at least"
         )
-    b = GraphBuilder("gabor bank", picture_shape(shape, "gabor_bank"))
+    b = PublicGraphBuilder("gabor bank", picture_shape(shape, "gabor_bank"))
     kernels = [
         _kernel(frequency, theta, bandwidth, None, None, n_stds, offset)
         for frequency in frequencies

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from secureimg.errors import GraphError
 from secureimg.features.axes import along, channel, channels, picture_shape
 from secureimg.features.norms import at_most, copies, divided_by_length
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = ["BlockNorm", "hog"]
 
@@ -84,7 +84,7 @@ def hog(
             f"hog: a picture of {height}x{width} is smaller than a block of {block_rows * cell_rows}x"
             f"{block_columns * cell_columns}: take smaller cells or blocks"
         )
-    b = GraphBuilder("hog", (channels, height, width))
+    b = PublicGraphBuilder("hog", (channels, height, width))
     across, down, energy = _gradient(b, b.input)
     votes = _votes(b, across, down, energy, orientations)
     votes = b.apply(ops.Slice((0, 0, 0), (orientations, rows * cell_rows, columns * cell_columns), (1, 1, 1)), votes)

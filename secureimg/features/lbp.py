@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import grey_shape
-from secureimg.graph import Graph, GraphBuilder, Preprocessing
+from secureimg.graph import Graph, Preprocessing, PublicGraphBuilder
 
 __all__ = ["LbpMethod", "local_binary_pattern"]
 
@@ -22,7 +22,8 @@ LbpMethod = Literal["default", "uniform"]
 
 _MOST_POINTS = 24
 _LARGEST_RADIUS = 32.0
-_WEIGHT = 2.0**16  # weights are whole multiples of its inverse: then equal pixels give a difference of exactly 0
+_TIE = 2.0**-13  # of 255
+_WEIGHT = 2.0**15  # weights are whole multiples of its inverse, also where they are hidden: equal pixels differ by 0
 
 
 def local_binary_pattern(shape: tuple[int, ...], P: int = 8, R: float = 1.0, method: LbpMethod = "default") -> Graph:
@@ -66,9 +67,10 @@ def local_binary_pattern(shape: tuple[int, ...], P: int = 8, R: float = 1.0, met
         raise GraphError(f"local_binary_pattern: a radius R of {R}, the limits are 0 and {_LARGEST_RADIUS:g}")
     if method not in ("default", "uniform"):
         raise GraphError(f"local_binary_pattern: method {method!r} is none of 'default', 'uniform'")
-    b = GraphBuilder("lbp", (1, height, width))
+    b = PublicGraphBuilder("lbp", (1, height, width))
     kernels, reach = _kernels(P, R)
-    bits = b.step(b.conv(b.input, kernels, pads=(reach,) * 4))
+    # equal pixels count as brighter: with hidden weights that takes a little more than their last place
+    bits = b.step(b.conv(b.input, kernels, np.full(P, _TIE), pads=(reach,) * 4))
     ones = np.ones((1, P, 1, 1))
     if method == "default":
         code = b.conv(bits, (2.0 ** np.arange(P)).reshape(1, P, 1, 1))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from secureimg.errors import GraphError
 from secureimg.features.axes import along, picture_shape
 from secureimg.features.octaves import power_and_root
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = ["moments", "moments_central", "moments_hu", "moments_normalized"]
 
@@ -228,7 +228,7 @@ def _begin(
     steps = (1.0, 1.0) if spacing is None else tuple(spacing)
     if not all(math.isfinite(step) and step > 0 for step in steps):
         raise GraphError(f"{name}: spacing {spacing} is not two numbers (rows, columns) above 0")
-    return GraphBuilder(name, full), (np.arange(full[1]) * steps[0], np.arange(full[2]) * steps[1])
+    return PublicGraphBuilder(name, full), (np.arange(full[1]) * steps[0], np.arange(full[2]) * steps[1])
 
 
 def _pairs(order: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import axis_matrix, picture_shape
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, PublicGraphBuilder, ops
 
 __all__ = ["hog_polynomial"]
 
@@ -109,7 +109,7 @@ def hog_polynomial(
             f"hog_polynomial: a picture of {height}x{width} is smaller than a cell of "
             f"{pixels_per_cell[0]}x{pixels_per_cell[1]}: take smaller cells"
         )
-    b = GraphBuilder("polynomial hog", (channels, height, width))
+    b = PublicGraphBuilder("polynomial hog", (channels, height, width))
     taken = min(orientations, degree + 1)
     size = rows * pixels_per_cell[0], columns * pixels_per_cell[1]
     slopes = b.apply(_derivatives((channels, height, width), _centres(taken), size), b.input)

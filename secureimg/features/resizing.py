@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import along, axis_matrix, picture_shape
-from secureimg.graph import Graph, GraphBuilder, LinearMap
+from secureimg.graph import Graph, GraphBuilder, LinearMap, PublicGraphBuilder
 
 __all__ = ["pyramid_gaussian", "pyramid_reduce", "resize"]
 
@@ -229,7 +229,7 @@ def _check(name: str, order: int, mode: str, known: dict[str, str]) -> None:
 
 def _resized(name: str, shape: tuple[int, ...], stages: list[list[_Stage]], order: int, cval: float) -> Graph:
     """Both axes, each as one map."""
-    b = GraphBuilder(name, shape)
+    b = PublicGraphBuilder(name, shape)
     value = b.input
     for axis, chain in enumerate(stages, 1):
         value = _mapped(b, value, axis, chain, order, cval)

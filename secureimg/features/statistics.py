@@ -14,7 +14,7 @@ from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
 from secureimg.features.borders import convolve
 from secureimg.features.octaves import power_and_root
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = ["color_moments", "gradient_energy", "histogram"]
 
@@ -82,7 +82,7 @@ def histogram(
     if degree and not 2 <= degree <= _MOST_DEGREE:
         raise GraphError(f"histogram: degree {degree} is neither 0 nor 2 to {_MOST_DEGREE}")
     edges = np.linspace(low, high, bins + 1)
-    b = GraphBuilder("histogram", full)
+    b = PublicGraphBuilder("histogram", full)
     return b.build(_soft(b, edges, degree) if degree else _exact(b, edges))
 
 
@@ -172,7 +172,7 @@ def color_moments(shape: tuple[int, ...], *, roots: bool = True) -> Graph:
     standard deviation, as is usual; the skewness of a channel of one colour is 0 (scipy: NaN).
     """
     channels, height, width = picture_shape(shape, "color_moments")
-    b = GraphBuilder("color_moments", (channels, height, width))
+    b = PublicGraphBuilder("color_moments", (channels, height, width))
     bright = b.affine(b.input, _GAIN)
     mean = _mean(b, bright)
     everywhere = b.affine(b.reshape(mean, (channels, 1, 1)), np.ones((1, height, width)))
@@ -230,7 +230,7 @@ def gradient_energy(shape: tuple[int, ...], cell: tuple[int, int] | None = None)
     rows, columns = cell or (height, width)
     if not (1 <= rows <= height and 1 <= columns <= width):
         raise GraphError(f"gradient_energy: a cell of {rows}x{columns} does not fit into a picture of {height}x{width}")
-    b = GraphBuilder("gradient_energy", (channels, height, width))
+    b = PublicGraphBuilder("gradient_energy", (channels, height, width))
     # sums of many squares must fit: what there is of a small one in a large picture is lost in its mean anyway
     gain = 2.0 ** min(6, (20 - (rows * columns).bit_length()) // 2 + 3)
     both = b.square(convolve(b, b.input, gain * np.stack([_SOBEL, _SOBEL.T]), "reflect"))

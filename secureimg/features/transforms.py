@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.features.axes import picture_shape
-from secureimg.graph import Graph, GraphBuilder, LinearMap
+from secureimg.graph import Graph, LinearMap, PublicGraphBuilder
 
 __all__ = ["block_dct", "haar", "integral_image"]
 
@@ -67,7 +67,7 @@ def haar(shape: tuple[int, ...], level: int = 1, *, inverse: bool = False, in_pl
         whole = sp.csr_array((0.5 * sp.kron(down, across, format="csr") + sp.diags_array(others)) @ whole)
     whole = sp.csr_array(sp.kron(sp.eye_array(channels), whole.T if inverse else whole, format="csr"))
     full = (channels, height, width)
-    b = GraphBuilder("inverse haar" if inverse else "haar", full)
+    b = PublicGraphBuilder("inverse haar" if inverse else "haar", full)
     return b.build(b.apply(LinearMap((whole,), np.zeros(channels * height * width), full), b.input))
 
 
@@ -123,7 +123,7 @@ def block_dct(shape: tuple[int, ...], block_size: int = 8, *, inverse: bool = Fa
         )
     cosines = scipy.fft.dct(np.eye(block_size), axis=0, norm="ortho")
     weight = cosines.T if inverse else cosines
-    b = GraphBuilder("inverse block dct" if inverse else "block dct", (channels, height, width))
+    b = PublicGraphBuilder("inverse block dct" if inverse else "block dct", (channels, height, width))
     value = b.reshape(b.input, (channels, height // block_size, block_size, width // block_size, block_size))
     value = b.transpose(b.dense(value, weight), (0, 1, 3, 4, 2))  # (channel, block row, block column, column, row)
     value = b.transpose(b.dense(value, weight), (0, 1, 4, 2, 3))
@@ -155,6 +155,6 @@ def integral_image(shape: tuple[int, ...]) -> Graph:
     are the limit. Leaks nothing but shapes. Deviations: none.
     """
     channels, height, width = picture_shape(shape, "integral_image")
-    b = GraphBuilder("integral image", (channels, height, width))
+    b = PublicGraphBuilder("integral image", (channels, height, width))
     value = b.transpose(b.dense(b.input, np.tri(width)), (0, 2, 1))
     return b.build(b.transpose(b.dense(value, np.tri(height)), (0, 2, 1)))

@@ -1,7 +1,7 @@
 """What is computed: ops, graphs, ONNX import, the plain executor, rewrites, ranges, the models that ship."""
 
 from secureimg.graph.activations import ActivationFit, replace_activations
-from secureimg.graph.builder import GraphBuilder
+from secureimg.graph.builder import GraphBuilder, PublicGraphBuilder
 from secureimg.graph.chain import chain
 from secureimg.graph.graph import Graph, Node, Preprocessing
 from secureimg.graph.linear import as_linear_map, fuse_linear
@@ -73,6 +73,7 @@ __all__ = [
     "Pad",
     "Polynomial",
     "Preprocessing",
+    "PublicGraphBuilder",
     "Reciprocal",
     "Relu",
     "Reshape",

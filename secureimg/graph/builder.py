@@ -9,7 +9,7 @@ from secureimg.graph.graph import Graph, Node, Preprocessing
 from secureimg.graph.ops import Op, Shape, elements
 from secureimg.graph.ops.windows import Pads, Pair
 
-__all__ = ["GraphBuilder"]
+__all__ = ["GraphBuilder", "PublicGraphBuilder"]
 
 
 class GraphBuilder:
@@ -216,3 +216,13 @@ class GraphBuilder:
     ) -> Graph:
         """Check everything and return the graph."""
         return Graph(self.name, self.input, self._shapes[self.input], tuple(self._nodes), output, preprocessing, labels)
+
+
+class PublicGraphBuilder(GraphBuilder):
+    """The same for a graph whose constants are no secret."""
+
+    def build(
+        self, output: str, *, preprocessing: Preprocessing | None = None, labels: tuple[str, ...] | None = None
+    ) -> Graph:
+        """Check everything and return the graph."""
+        return super().build(output, preprocessing=preprocessing, labels=labels).replace(public=True)

@@ -64,7 +64,11 @@ def _join(first: Graph, second: Graph) -> Graph:
         names[node.name] = unused(node.name)
         nodes.append(Node(names[node.name], node.op, tuple(names[source] for source in node.inputs)))
     return first.replace(
-        name=f"{first.name}, {second.name}", nodes=tuple(nodes), output=names[second.output], labels=second.labels
+        name=f"{first.name}, {second.name}",
+        nodes=tuple(nodes),
+        output=names[second.output],
+        labels=second.labels,
+        public=first.public and second.public,
     )
 
 

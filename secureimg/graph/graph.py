@@ -85,6 +85,8 @@ class Graph:
     preprocessing : Preprocessing or None
     labels : tuple of str or None
         Names of the output's elements.
+    public : bool
+        Its constants are no secret: a filter's, not a network's weights. On shares they are then not hidden, unless asked.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class Graph:
     output: str
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None
+    public: bool = False
     shapes: dict[str, Shape] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

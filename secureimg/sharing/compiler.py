@@ -39,7 +39,7 @@ def compile_graph(
     samples: ArrayLike | None = None,
     reveal: Reveal = "scores",
     top: int = 5,
-    weights: Weights = "party 1",
+    weights: Weights | None = None,
     bounds: Bounds = "measured",
     fraction_bits: int = FRACTION_BITS,
 ) -> Program:
@@ -55,9 +55,9 @@ def compile_graph(
     reveal : str
         What the owner learns: "scores" (the graph's output), "label" (place of the largest output), "top-k" (places of the
         `top` largest, in order), or "shares" (nothing: the parties keep their shares for a next program, see `hand_on`).
-    weights : str
+    weights : str, optional
         Who knows them: "party 1" alone, both parties ("public"), or nobody ("shared": see
-        `secureimg.sharing.share_weights`).
+        `secureimg.sharing.share_weights`). If not given, "public" for a graph that is (`Graph.public`), else "party 1".
     bounds : str
         "measured" or "proved", see `secureimg.sharing.bounds`.
     fraction_bits : int
@@ -74,6 +74,8 @@ def compile_graph(
     """
     if not 8 <= fraction_bits <= 24:
         raise CompileError(f"fraction_bits {fraction_bits} is outside 8 to 24")
+    if weights is None:
+        weights = "public" if graph.public else "party 1"
     low, high = input_range or (graph.preprocessing.range if graph.preprocessing else (0.0, 1.0))
     chosen = float(low), float(high)
     body, _ = graph.body_and_tail()

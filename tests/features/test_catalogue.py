@@ -20,6 +20,7 @@ def test_every_feature_builds_from_its_name(name, rng):
     direct = feature.function(shape, (20, 24)) if needed else feature.function(shape)
     picture = rng.random((1, *graph.input_shape))
     assert (run_plain(graph, picture) == run_plain(direct, picture)).all()
+    assert graph.public  # so that shares do not hide, and round, what everybody knows
     assert graph.preprocessing is not None
     assert graph.preprocessing.size == graph.input_shape[1:]
     assert feature.summary.rstrip(":")[-1:].isalnum() or feature.summary.endswith((".", ")"))

@@ -19,7 +19,7 @@ from skimage.transform import resize as reference_resize
 from sklearn.datasets import load_digits
 from sklearn.svm import LinearSVC
 
-from secureimg import ckks, sharing
+from secureimg import ckks, features, sharing
 from secureimg.errors import LocalProtocolError
 from secureimg.features import embedding, gaussian, hog, resize
 from secureimg.features.matching import best_match
@@ -239,3 +239,14 @@ def test_shares_that_do_not_fit_the_next_program() -> None:
         sharing.hand_on(first, sharing.compile(scaled((6,), 1.5), fraction_bits=12).public, share, 2)
     with pytest.raises(LocalProtocolError, match="a share of 96 bytes"):
         sharing.hand_on(first, fits, share, 3)
+
+
+def test_a_chain_is_public_if_both_parts_are() -> None:
+    """Only then are its constants no secret, and compiled as such without being asked."""
+    part = features.hog((64, 64))
+    assert chain(features.gaussian((64, 64)), part).public
+    flat = GraphBuilder("secret", part.output_shape)
+    mixed = chain(part, flat.build(flat.dense(flat.input, np.ones((2, part.output_shape[0])))))
+    assert not mixed.public
+    assert sharing.compile(part).public.weights == "public"
+    assert sharing.compile(mixed).public.weights == "party 1"

@@ -11,7 +11,7 @@ from secureimg.features.axes import channel, grey_shape
 from secureimg.features.borders import convolve, convolve_twice
 from secureimg.features.filters import gaussian_kernel
 from secureimg.features.sift.description import CELLS, DIRECTIONS, add_directions, add_normalised, cell_weights
-from secureimg.graph import Graph, GraphBuilder
+from secureimg.graph import Graph, PublicGraphBuilder
 
 __all__ = ["sift_dense"]
 
@@ -61,7 +61,7 @@ def sift_dense(shape: tuple[int, ...], step: int = 8, cell: int = 6) -> Graph:
         raise GraphError(
             f"sift_dense: a picture of {height}x{width} has no room for 5 cells of {cell}: take smaller cells"
         )
-    b = GraphBuilder("sift_dense", full)
+    b = PublicGraphBuilder("sift_dense", full)
     blur = gaussian_kernel(math.sqrt(max((_BLUR * cell) ** 2 - _CAMERA_SIGMA**2, 0.0)))
     smooth = convolve_twice(b, b.affine(b.input, _GAIN), blur[None, None], blur[None, None, None], "mirror")
     across = np.zeros((3, 3))

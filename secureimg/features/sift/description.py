@@ -18,7 +18,7 @@ from secureimg.features.axes import picture_shape
 from secureimg.features.norms import at_most, copies, divided_by_length
 from secureimg.features.octaves import power_of_two
 from secureimg.features.sift.keypoints import BINS
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = [
     "CELLS", "DESCRIPTOR_SIDE", "DESCRIPTOR_STEP", "DIRECTIONS", "ORIENTATION_SIDE", "ORIENTATION_STEP", "add_directions",
@@ -83,7 +83,7 @@ def sift_orientations(shape: tuple[int, ...] = (ORIENTATION_SIDE, ORIENTATION_SI
     Deviations from OpenCV: gradients are taken on the patch, where samples are half of the blur apart, not on pixels; each
     is shared between the two nearest bins, in the proportion of its components along them.
     """
-    b = GraphBuilder("sift_orientations", _patches(shape, ORIENTATION_SIDE, "sift_orientations"))
+    b = PublicGraphBuilder("sift_orientations", _patches(shape, ORIENTATION_SIDE, "sift_orientations"))
     return b.build(histogram_directions(b, b.input))
 
 
@@ -112,7 +112,7 @@ def sift_descriptors(shape: tuple[int, ...] = (DESCRIPTOR_SIDE, DESCRIPTOR_SIDE)
 
     Deviations from OpenCV: as `sift_orientations`; samples are 0.6 of the blur apart.
     """
-    b = GraphBuilder("sift_descriptors", _patches(shape, DESCRIPTOR_SIDE, "sift_descriptors"))
+    b = PublicGraphBuilder("sift_descriptors", _patches(shape, DESCRIPTOR_SIDE, "sift_descriptors"))
     return b.build(describe(b, b.input))
 
 

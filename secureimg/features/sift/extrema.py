@@ -12,7 +12,7 @@ import numpy as np
 from secureimg.errors import GraphError
 from secureimg.features.axes import channels
 from secureimg.features.sift.scales import BORDER, ScaleSpace
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = ["GAIN", "sift_extrema"]
 
@@ -77,7 +77,7 @@ def sift_extrema(
         raise GraphError(f"sift: contrast_threshold {contrast_threshold} is outside 0.001 to 1")
     if not 1 < edge_threshold <= 1000:
         raise GraphError(f"sift: edge_threshold {edge_threshold} is not above 1 and at most 1000")
-    b = GraphBuilder("sift_extrema", (1, *space.shape))
+    b = PublicGraphBuilder("sift_extrema", (1, *space.shape))
     parts = []
     for blurred in space.build(b, b.input, GAIN):
         layers = n_octave_layers + 2

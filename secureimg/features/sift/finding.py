@@ -23,7 +23,7 @@ from secureimg.features.sift.extrema import sift_extrema
 from secureimg.features.sift.keypoints import BINS, KeyPoints, oriented, read_extrema
 from secureimg.features.sift.patches import add_patches, sift_patches
 from secureimg.features.sift.scales import ScaleSpace
-from secureimg.graph import Graph, GraphBuilder, run_plain
+from secureimg.graph import Graph, PublicGraphBuilder, run_plain
 
 __all__ = ["PlacesSeenBy", "Run", "sift"]
 
@@ -55,7 +55,7 @@ def sift(
         Values in [0, 1], at least 8x8.
     run : callable
         Takes a graph and images (N, *graph.input_shape), returns its results for them: `secureimg.graph.run_plain`, or on
-        shares ``lambda graph, images: run_together(compile(graph, weights="public"), images)``.
+        shares ``lambda graph, images: run_together(compile(graph), images)``.
     nfeatures : int
         Keep so many keypoints, those with the largest contrast; 0 for all.
     n_octave_layers, contrast_threshold, edge_threshold, sigma
@@ -127,7 +127,7 @@ def _told(space: ScaleSpace, points: KeyPoints, picture: Array, run: Run, *, tur
     side, step, width = _what(turned)
     if not len(points):
         return np.empty((0, width))
-    b = GraphBuilder("sift_descriptors_at" if turned else "sift_orientations_at", (1, *space.shape))
+    b = PublicGraphBuilder("sift_descriptors_at" if turned else "sift_orientations_at", (1, *space.shape))
     patches = add_patches(b, space, b.input, points, side, step)
     graph = b.build(describe(b, patches) if turned else histogram_directions(b, patches))
     return np.asarray(run(graph, picture[None, None])[0])

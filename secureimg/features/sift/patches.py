@@ -12,7 +12,7 @@ from secureimg.errors import GraphError
 from secureimg.features.axes import channels
 from secureimg.features.sift.keypoints import KeyPoints
 from secureimg.features.sift.scales import ScaleSpace
-from secureimg.graph import Graph, GraphBuilder, ops
+from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 
 __all__ = ["add_patches", "sift_patches"]
 
@@ -46,7 +46,7 @@ def sift_patches(space: ScaleSpace, points: KeyPoints, side: int, step: float) -
     -----
     Linear: one level on CKKS, 3 rounds on shares. Whoever holds the graph learns places, sizes and directions.
     """
-    b = GraphBuilder("sift_patches", (1, *space.shape))
+    b = PublicGraphBuilder("sift_patches", (1, *space.shape))
     return b.build(add_patches(b, space, b.input, points, side, step))
 
 
