@@ -80,7 +80,9 @@ def features(
         find_keypoints(image, original, sides, on, dealer, _parameters(given or []), files, as_json=as_json)
         return
     if on.value not in feature.executors and not given:  # with other parameters it may: the compiler knows
-        raise SecureImgError(f"feature {name!r} does not run on {on.value}: it runs on {', '.join(feature.executors)}")
+        other = f"; {name}_polynomial does" if f"{name}_polynomial" in FEATURES else ""
+        runs = ", ".join(feature.executors)
+        raise SecureImgError(f"feature {name!r} does not run on {on.value}: it runs on {runs}{other}")
     if colour and 3 not in feature.channels:
         raise SecureImgError(f"feature {name!r} takes grey pictures: leave --colour away")
     colour = colour or 1 not in feature.channels

@@ -22,6 +22,7 @@ BlockNorm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
 
 _GAIN = 64.0  # of differences, so that squares of small ones keep some bits on shares
 _EPS = 1e-5
+_TIE = 2.0**-5  # off a line at 45 degrees counts as on it: more than rounding; the next gradient of 8 bits is 45 off
 _LOWER = 6  # bits that blocks are made smaller by: what they are then divided by is not near 0
 _FIRST, _LAST = -10, 9  # octaves of a block's sum: from 9 cells of the steepest gradients to one pixel off by 1 / 255
 _ERROR = 2.0**-12
@@ -67,7 +68,9 @@ def hog(
     scikit-image to 3e-4 of the largest value. CKKS: not possible (comparisons). Leaks nothing but shapes.
 
     Deviations: there is no `transform_sqrt`: the owner takes the root of its picture before it is shared, and no
-    `visualize`. On shares, where two channels have nearly the same largest
+    `visualize`. If `orientations` is a multiple of 4, gradients of 45 degrees are on the line between two bins: they count
+    in the second, as scikit-image has it for pictures of whole numbers; for pixels divided by 255 its rounding decides, one
+    way or the other. On shares, where two channels have nearly the same largest
     gradient (their squares differ by less than 2^-14) either may be taken.
     """
     channels, height, width = picture_shape(shape, "hog")
@@ -134,7 +137,9 @@ def _votes(b: GraphBuilder, across: str, down: str, energy: str, bins: int) -> s
     lines = np.rint(lines * 2.0**24) / 2.0**16
     met = np.flatnonzero(np.arange(1, bins) * 4 % bins == 0)
     compared = np.concatenate([lines, -lines[met], [[0.0, 1.0], [0.0, -1.0], [1.0, 0.0]]])
-    signs = b.step(b.conv(vector, compared.reshape(-1, 2, 1, 1)))
+    shifts = np.zeros(len(compared))
+    shifts[met], shifts[bins - 1 : bins - 1 + met.size] = _TIE, _TIE
+    signs = b.step(b.conv(vector, compared.reshape(-1, 2, 1, 1), shifts))
     above, below, right = (channel(b, signs, len(compared) - place) for place in (3, 2, 1))
     level = b.affine(b.add(above, below), 1.0, -1.0)  # neither up nor down: then those to the right are upper
     upper = b.subtract(above, b.multiply(level, b.affine(right, -1.0, 1.0)))

@@ -78,6 +78,16 @@ def test_other_parameters_on_shares(options: dict) -> None:
     assert np.abs(found - wanted).max() <= 1e-3 * wanted.max()
 
 
+@pytest.mark.parametrize("orientations", [4, 8, 12])
+def test_gradients_on_a_line_between_bins(orientations: int) -> None:
+    """Of whole numbers those of 45 degrees are exactly on it, and scikit-image has them beyond it."""
+    pixels = data.coins()[50:114, 40:150].astype(float)
+    wanted = reference(pixels, orientations)
+    graph = features.hog(pixels.shape, orientations)
+    assert np.abs(run_plain(graph, pixels[None, None] / 255)[0] - wanted).max() < 1e-6
+    assert np.abs(on_shares(graph, pixels / 255) - wanted).max() <= 1e-3 * wanted.max()
+
+
 def test_of_several_channels_the_steepest_counts() -> None:
     """Channels on different scales, so that no two have equal gradients; nearly equal ones may be confused on shares."""
     picture = np.moveaxis(data.coffee()[100:164, 200:264] / 255.0, -1, 0) * np.array([0.9, 0.57, 0.31])[:, None, None]

@@ -23,7 +23,7 @@ CASES = [(8, 1.0), (8, 2.0), (16, 2.0), (24, 3.0), (5, 1.5)]
 @pytest.mark.parametrize(("points", "radius"), CASES)
 @pytest.mark.parametrize("name", PICTURES)
 def test_in_the_clear_and_on_shares(name: str, points: int, radius: float, method: str) -> None:
-    """At least 99.5 % of codes (the rest are ties), 99.9 % of those on the nearest neighbours; shares and the clear agree everywhere."""
+    """At least 99.5 % of codes (the rest are ties), 99.9 % of the nearest neighbours'; shares and the clear agree."""
     picture = PICTURES[name]
     graph = features.local_binary_pattern(picture.shape, points, radius, method)
     clear = run_plain(graph, picture[None, None].astype(float))[0, 0]
