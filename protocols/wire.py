@@ -27,6 +27,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._closing = False
         self.sent = 0
         self.received = 0
         self._buffer = bytearray(_CHUNK)
@@ -67,8 +68,7 @@ class Wire:
             As for `send`.
         """
         self._set_timeout(deadline)
-        count = self.sock.recv_into(self._buffer)
-        self.received += count
+        count = self._receive(memoryview(self._buffer))
         return memoryview(self._buffer)[:count]
 
     def receive_into(self, memory: memoryview, deadline: float) -> int:
@@ -80,7 +80,12 @@ class Wire:
             As for `send`.
         """
         self._set_timeout(deadline)
-        count = self.sock.recv_into(memory[:_CHUNK])
+        return self._receive(memory[:_CHUNK])
+
+    def _receive(self, memory: memoryview) -> int:
+        count = self.sock.recv_into(memory)
+        if self._closing:  # by another thread: what was read then may be the records of TLS, not what is in them
+            raise ConnectionAbortedError("the connection was closed while it was read")
         self.received += count
         return count
 
@@ -96,13 +101,16 @@ class Wire:
         with contextlib.suppress(OSError, ValueError):
             if linger:
                 self._drain()
+        self._closing = True
+        # not sock.shutdown: that drops the TLS state first, and a thread that reads or sends meanwhile would do it in the
+        # clear. Closing alone is not enough: helper processes may hold copies of the descriptor.
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)  # helper processes may hold copies of the descriptor
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self.sock.close()
 
     def _drain(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
         deadline, left = time.monotonic() + _LINGER_SECONDS, _LINGER_BYTES
         while left > 0 and time.monotonic() < deadline:
             self._set_timeout(deadline)

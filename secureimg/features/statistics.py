@@ -25,6 +25,7 @@ _TOP: Final = 1.01 * _GAIN**2 / 4
 _OCTAVES: Final = 18
 _FLAT: Final = 0.25  # what is below it, of values between 1/2 and 1, was 0 or nearly so
 _ERROR: Final = 2.0**-14
+_MOST_AT_ONCE: Final = 2**16
 _NEAR: Final = 2.0**-15
 _SOBEL: Final = np.outer([1.0, 0.0, -1.0], [1.0, 2.0, 1.0]) / 4
 
@@ -196,8 +197,11 @@ def color_moments(shape: tuple[int, ...], *, roots: bool = True) -> Graph:
 def _mean(b: GraphBuilder, value: str) -> str:
     """Mean of each channel, (C, 1), by weights of many bits: values that are added later need them."""
     channels, height, width = b.shape(value)
-    rows = b.dense(b.reshape(value, (channels * height, width)), np.full((1, width), 1 / width))
-    return b.dense(b.reshape(rows, (channels, height)), np.full((1, height), 1 / height))
+    if height * width > _MOST_AT_ONCE:  # their weights are too small for one sum
+        value = b.dense(b.reshape(value, (channels * height, width)), np.full((1, width), 1 / width))
+        width = 1
+    flat = b.reshape(value, (channels, height * width))
+    return b.dense(flat, np.full((1, height * width), 1 / (height * width)))
 
 
 def gradient_energy(shape: tuple[int, ...], cell: tuple[int, int] | None = None) -> Graph:

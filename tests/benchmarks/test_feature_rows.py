@@ -278,7 +278,7 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(monkeypatch: p
 def test_only_takes_parts_of_names_and_a_quick_run_is_smaller() -> None:
     subjects, tasks = feature_command._chosen(["HOG", "rgb2gray"], quick=True)
     assert {item.name for item in subjects} == {"hog", "rgb2gray"}
-    assert {item.name for item in tasks} == {"faces by HOG and SVM", "1:100 by HOG"}
+    assert {item.name for item in tasks} == {"faces by HOG and SVM", "faces by polynomial HOG and SVM", "1:100 by HOG"}
     few, _ = feature_command._chosen(None, quick=True)
     every, _ = feature_command._chosen(None, quick=False)
     assert 0 < len(few) < len(every) == len(SUBJECTS)
