@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .feature_report import TOLERANCE, short_names
 from .feature_results import FeatureRow, FeatureRun
+from .figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,18 +37,12 @@ def plot_features(run: FeatureRun, path: Path) -> None:
     ModuleNotFoundError
         Without matplotlib (``pip install 'secureimg[bench]'``).
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "secureimg"  # equal runs give equal files
-    from matplotlib.figure import Figure
-
     names = short_names(run)
     counted = [row for row in run.tasks if row.measure in _COUNTED]
     top = 0.9 + 0.3 * len(names) if names else 0.0
     bottom = max(1.2 + 0.22 * len(counted), 4.2 if run.curves else 0.0) if run.tasks else 0.0
     heights = [height for height in (top, bottom) if height]
-    figure = Figure(figsize=(11, 0.5 + sum(heights)), layout="constrained")
+    figure = new_figure(11, 0.5 + sum(heights))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     if names:
         times, errors = parts[0].subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -60,7 +55,7 @@ def plot_features(run: FeatureRun, path: Path) -> None:
             _tasks(panels[0], run)
         if run.curves:
             _roc(panels[-1], run)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _times(axes: Axes, run: FeatureRun, names: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .feature_results import FeatureRow, FeatureRun, TaskRow
-from .report import format_bytes, format_seconds
+from .report import format_bytes, format_seconds, machine_words
 from .results import Spread
 
 __all__ = ["TOLERANCE", "feature_footer", "feature_markdown", "short_names", "show_features"]
@@ -70,10 +70,10 @@ def short_names(run: FeatureRun) -> tuple[str, ...]:
 
 def feature_footer(run: FeatureRun) -> list[str]:
     """Return what must be known to read the figures, line by line."""
-    machine, settings = run.machine, run.settings
+    settings = run.settings
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores of which {settings['cores']} used (CKKS: {settings['workers']}), "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}, Python {machine['python']}; "
+        machine_words(run.machine, f" of which {settings['cores']} used (CKKS: {settings['workers']})")
+        + "; "
         + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         (
             f"One picture; medians, least and most of at least {settings['repeat']} runs after one that does not count. On "

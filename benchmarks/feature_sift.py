@@ -17,7 +17,7 @@ from .feature_executors import Executors, Figures
 from .feature_pictures import pictures
 from .feature_results import Outcome, TaskRow
 
-__all__ = ["match_keypoints"]
+__all__ = ["match_keypoints", "motion", "moved"]
 
 Array = NDArray[np.float64]
 _MOTIONS = ((0.0, 1.0, 0.0), (25.0, 0.85, 3e-4), (-60.0, 1.2, 0.0), (10.0, 0.7, 0.0))  # degrees, size, perspective
@@ -64,14 +64,25 @@ def match_keypoints(executors: Executors, quick: bool) -> Outcome:
     return Outcome(tuple(rows))
 
 
-def _warped(picture: Array, angle: float, scale: float, perspective: float) -> tuple[Array, Array]:
-    """A picture moved by a homography, and the homography."""
-    side = len(picture)
+def motion(side: int, angle: float, scale: float, perspective: float = 0.0) -> Array:
+    """A homography of square pictures: a turn and a change of size about the middle, a small shift, then perspective."""
     turned, tilted = np.eye(3), np.eye(3)
     turned[:2] = cv2.getRotationMatrix2D((side / 2, side / 2), angle, scale)
     turned[:2, 2] += 3.3, -2.6
     tilted[2, :2] = perspective, -perspective / 2
-    homography = tilted @ turned
+    return np.asarray(tilted @ turned, dtype=np.float64)
+
+
+def moved(points: Array, homography: Array) -> Array:
+    """Where a homography takes points (n, 2)."""
+    lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
+    return np.asarray(lifted[:, :2] / lifted[:, 2:])
+
+
+def _warped(picture: Array, angle: float, scale: float, perspective: float) -> tuple[Array, Array]:
+    """A picture moved by a homography, and the homography."""
+    side = len(picture)
+    homography = motion(side, angle, scale, perspective)
     pixels = cv2.warpPerspective(_pixels(picture), homography, (side, side), borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(pixels, dtype=np.float64) / 255.0, homography
 
@@ -102,8 +113,8 @@ def _scores(pairs: list[tuple[_Found, _Found, Array]], side: int) -> tuple[float
     """Part of the keypoints found again, of those that are inside both pictures; and the number of correct matches."""
     again, inside, correct = 0, 0, 0
     for first, second, homography in pairs:
-        there = _moved(first.places, homography)
-        scale = _moved(first.places + np.array([1.0, 0.0]), homography) - there
+        there = moved(first.places, homography)
+        scale = moved(first.places + np.array([1.0, 0.0]), homography) - there
         seen = ((there >= 8) & (there < side - 8)).all(axis=1)
         distance = np.linalg.norm(there[:, None] - second.places[None], axis=2)
         ratio = np.abs(np.log(first.sizes * np.linalg.norm(scale, axis=1))[:, None] - np.log(second.sizes)[None])
@@ -115,11 +126,6 @@ def _scores(pairs: list[tuple[_Found, _Found, Array]], side: int) -> tuple[float
         good = [best for best, *rest in found if rest and best.distance < _RATIO * rest[0].distance]
         correct += sum(distance[match.queryIdx, match.trainIdx] < _NEAR for match in good)
     return again / max(inside, 1), float(correct)
-
-
-def _moved(points: Array, homography: Array) -> Array:
-    lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
-    return np.asarray(lifted[:, :2] / lifted[:, 2:])
 
 
 def _alike(picture: Array, descriptors: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .figures import new_figure, save_figure
 from .results import Run
 
 __all__ = ["plot"]
@@ -24,15 +25,9 @@ def plot(run: Run, path: Path) -> None:
     ModuleNotFoundError
         Without matplotlib (``pip install 'secureimg[bench]'``).
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "secureimg"  # equal runs give equal files
-    from matplotlib.figure import Figure
-
     rows = run.rows[::-1]
     names = [row.title for row in rows]
-    figure = Figure(figsize=(10, 1.2 + 0.42 * len(rows)), layout="constrained")
+    figure = new_figure(10, 1.2 + 0.42 * len(rows))
     times, keys = figure.subplots(1, 2, sharey=True)
     medians = [row.per_image for row in rows]
     below = [row.per_image - row.evaluate.min / row.images for row in rows]
@@ -51,4 +46,4 @@ def plot(run: Run, path: Path) -> None:
         axes.set_xscale("log")
         axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path)

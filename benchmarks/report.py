@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from .results import Peer, Row, Run, Spread
 
-__all__ = ["format_bytes", "format_ratio", "format_seconds", "markdown", "show"]
+__all__ = ["format_bytes", "format_ratio", "format_seconds", "machine_words", "markdown", "show"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,17 @@ class _Column:
     of_peer: Callable[[Peer], str] = lambda peer: ""
 
 
-def show(run: Run, console: Console) -> None:
-    """Print the tables."""
-    machine = run.machine
-    console.print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
+def machine_words(machine: dict[str, Any], used: str = "") -> str:
+    """What `results.machine` found, in a line; `used` follows the number of cores."""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores{used}, {machine['memory_bytes'] / 2**30:.0f} GiB, "
         f"{machine['system']}, Python {machine['python']}"
     )
+
+
+def show(run: Run, console: Console) -> None:
+    """Print the tables."""
+    console.print(machine_words(run.machine))
     console.print(", ".join(f"{name} {version}" for name, version in run.versions.items()))
     console.print(", ".join(f"{name} {value}" for name, value in run.settings.items()))
     for title, columns in _TABLES.items():

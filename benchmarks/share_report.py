@@ -10,7 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .report import format_bytes, format_ratio, format_seconds
+from .figures import new_figure, save_figure
+from .report import format_bytes, format_ratio, format_seconds, machine_words
 from .share_results import PeerFigure, ShareRow, ShareRun
 
 __all__ = ["footer", "plot_shares", "share_markdown", "show_shares"]
@@ -51,10 +52,9 @@ def share_markdown(run: ShareRun) -> str:
 
 def footer(run: ShareRun) -> list[str]:
     """Return what must be known to read the figures, line by line."""
-    machine = run.machine
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores of which {run.settings['cores']} used, "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}, Python {machine['python']}; "
+        machine_words(run.machine, f" of which {run.settings['cores']} used")
+        + "; "
         + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         (
             f"Medians of {run.settings['repeat']} runs after one that does not count; one image; all processes on this "
@@ -156,15 +156,9 @@ def plot_shares(run: ShareRun, path: Path) -> None:
     ModuleNotFoundError
         Without matplotlib (``pip install 'secureimg[bench]'``).
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "secureimg"  # equal runs give equal files
-    from matplotlib.figure import Figure
-
     rows = run.rows[::-1]
     names = [row.title for row in rows]
-    figure = Figure(figsize=(11, 1.4 + 0.42 * len(rows)), layout="constrained")
+    figure = new_figure(11, 1.4 + 0.42 * len(rows))
     times, sizes = figure.subplots(1, 2, sharey=True)
     times.barh(names, [row.total.median for row in rows], color="#a9c3e6", label="online and offline")
     times.barh(names, [row.online.median for row in rows], color="#3b6fb6", height=0.5, label="online")
@@ -184,4 +178,4 @@ def plot_shares(run: ShareRun, path: Path) -> None:
         axes.set_xscale("log")
         axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=5, fontsize="small", frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path)

@@ -15,7 +15,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from protocols.identity import OWNER_BUNDLE, PARTY_ROLES, SERVER_NAME
 from secureimg.errors import KeyMaterialError, RemoteProtocolError
 
-__all__ = ["accept", "bundle_context", "dial", "owner_context", "peer_fingerprint", "peer_role", "server_context"]
+__all__ = [
+    "accept",
+    "bundle_context",
+    "cut",
+    "dial",
+    "owner_context",
+    "peer_fingerprint",
+    "peer_role",
+    "server_context",
+]
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
@@ -132,7 +141,7 @@ def accept(connection: socket.socket, context: ssl.SSLContext, seconds: float) -
         connection.close()
         raise
     # a timeout for each read would never end: a guard cuts the connection below TLS
-    guard = threading.Timer(seconds, _cut, (secured,))
+    guard = threading.Timer(seconds, cut, (secured,))
     guard.daemon = True
     guard.start()
     try:
@@ -160,7 +169,12 @@ def peer_role(connection: ssl.SSLSocket) -> str:
     return next((role for role, name in PARTY_ROLES.items() if name in names), "owner")
 
 
-def _cut(connection: ssl.SSLSocket) -> None:
+def cut(connection: socket.socket) -> None:
+    """End a connection both ways, from any thread.
+
+    Not by the method of a TLS socket: that drops TLS first, and a thread that reads or sends meanwhile would go on in the
+    clear. Not by closing alone: helper processes may hold copies of the descriptor.
+    """
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from protocols.conversation import Buffer
+from protocols.tls import cut
 
 __all__ = ["Wire"]
 
@@ -102,15 +103,12 @@ class Wire:
             if linger:
                 self._drain()
         self._closing = True
-        # not sock.shutdown: that drops the TLS state first, and a thread that reads or sends meanwhile would do it in the
-        # clear. Closing alone is not enough: helper processes may hold copies of the descriptor.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        cut(self.sock)
         with contextlib.suppress(OSError):
             self.sock.close()
 
     def _drain(self) -> None:
-        socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)  # as in `cut`
         deadline, left = time.monotonic() + _LINGER_SECONDS, _LINGER_BYTES
         while left > 0 and time.monotonic() < deadline:
             self._set_timeout(deadline)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from protocols.cli.console import amount, duration, out, write_json
+from protocols.cli.console import duration, out, write_json
 from protocols.cli.inputs import Inputs, prepare_picture
 from protocols.cli.options import DealerKind, Executor, ModelOptions, ShareOptions
 from protocols.cli.output_files import save_array
 from protocols.cli.plates import keypoint_plate
-from protocols.cli.run import execute
+from protocols.cli.run import execute, shares_cost
 from protocols.cli.terminal import picture, side_by_side
 from protocols.preparation import preparation_of
 from secureimg.errors import SecureImgError
-from secureimg.features import KeyPoints, sift, spell
+from secureimg.features import KeyPoints, find, sift, spell
 from secureimg.graph import Graph
 from secureimg.images import save_image
 
@@ -32,9 +32,7 @@ SIFT = "sift"
 
 SIFT_SUMMARY = (inspect.getdoc(sift) or "").partition("\n")[0]
 
-SIFT_PARAMETERS = {
-    "nfeatures": 0, "n_octave_layers": 3, "contrast_threshold": 0.04, "edge_threshold": 10.0, "sigma": 1.6,
-}  # fmt: skip
+SIFT_PARAMETERS: Final[dict[str, Any]] = {"nfeatures": 0, **find("sift_extrema").parameters}
 """Names and defaults, as of `secureimg.features.sift`."""
 
 _FIELDS = ("x", "y", "size", "angle", "response")
@@ -80,14 +78,11 @@ def find_keypoints(
     parameters = _read(given)
     reports: list[dict[str, Any]] = []
     words = {name: str(value) for name, value in parameters.items() if name != "nfeatures"}
-    texts = {
-        "sift_extrema": spell("sift_extrema", sides, words),
-        "sift_orientations": spell("sift_orientations", (19, 19), {}),
-        "sift_descriptors": spell("sift_descriptors", (27, 27), {}),
-    }
+    first = spell("sift_extrema", sides, words)
 
     def run(graph: Graph, images: Array) -> Array:
-        options = ModelOptions(texts[graph.name], batch=len(images))
+        text = first if graph.name == "sift_extrema" else spell(graph.name, graph.input_shape[1:], {})
+        options = ModelOptions(text, batch=len(images))
         inputs = Inputs(images, tuple(f"{graph.name} {number}" for number in range(len(images))), None)
         shares = ShareOptions(public_weights=True)
         report, outputs = execute(on, options, shares, dealer, options.load(), inputs, None)
@@ -96,7 +91,7 @@ def find_keypoints(
         )
         return outputs
 
-    loaded = ModelOptions(texts["sift_extrema"]).load()
+    loaded = ModelOptions(first).load()
     values = prepare_picture(original, loaded.graph.input_shape, preparation_of(loaded.graph), str(image))
     points, descriptors = sift(values[0], run, **parameters)
     array, plate = files
@@ -152,13 +147,7 @@ def _show(points: KeyPoints, reports: list[dict[str, Any]]) -> None:
         if report["on"] == "plain":
             out.print(f"{report['model']}: in the clear {duration(seconds['evaluate'])}")
             continue
-        between = report["bytes"]["online"]
-        out.print(
-            f"{report['model']}: online {duration(seconds['online'])}, "
-            f"{amount(between['party 0 to party 1'] + between['party 1 to party 0'])} between the parties in "
-            f"{report['rounds']} rounds; offline {duration(seconds['offline'])}, "
-            f"{amount(report['bytes']['offline']['dealer to parties'])} of correlations"
-        )
+        out.print(f"{report['model']}: {shares_cost(report)}")
     if reports[0]["on"] == "shares":
         out.print("The owner alone learns where the keypoints are; the parties learn their number, rounded up to 64s.")
         out.print(f"dealer: {reports[0]['dealer']}. {reports[0]['trust']}")

@@ -45,7 +45,7 @@ from protocols.memory_use import peak_memory
 from protocols.preparation import preparation_of
 from secureimg.graph import run_plain
 
-__all__ = ["execute", "run", "show_cost"]
+__all__ = ["execute", "run", "shares_cost", "show_cost"]
 
 
 def run(
@@ -250,16 +250,18 @@ def show_cost(report: dict[str, Any]) -> None:
 
 
 def _show_shares(report: dict[str, Any]) -> None:
+    error = "" if report["max_abs_error"] is None else f"largest error against plain {report['max_abs_error']:.2g}; "
+    out.print(error + shares_cost(report))
+    out.print(f"dealer: {report['dealer']}. {report['trust']}")
+
+
+def shares_cost(report: dict[str, Any]) -> str:
+    """What a run on shares took, in words."""
     size, seconds = report["bytes"], report["seconds"]
     between = size["online"]["party 0 to party 1"] + size["online"]["party 1 to party 0"]
-    error = "" if report["max_abs_error"] is None else f"largest error against plain {report['max_abs_error']:.2g}; "
-    out.print(
-        f"{error}online {duration(seconds['online'])}, {amount(between)} between the parties in {report['rounds']} rounds; "
+    masked = f" and {amount(size['offline']['party 1 to party 0'])} of masked weights"
+    return (
+        f"online {duration(seconds['online'])}, {amount(between)} between the parties in {report['rounds']} rounds; "
         f"offline {duration(seconds['offline'])}, {amount(size['offline']['dealer to parties'])} of correlations"
-        + (
-            f" and {amount(size['offline']['party 1 to party 0'])} of masked weights"
-            if report["weights"] != "public"
-            else ""
-        )
+        + (masked if report["weights"] != "public" else "")
     )
-    out.print(f"dealer: {report['dealer']}. {report['trust']}")

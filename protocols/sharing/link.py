@@ -8,9 +8,7 @@ thread; large ones on a sender thread, while the caller computes on.
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import socket
 import ssl
 import struct
 import threading
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.sharing.talk import SLOWEST
+from protocols.tls import cut
 from secureimg.errors import RemoteProtocolError
 
 __all__ = ["Link"]
@@ -56,6 +55,7 @@ class Link:
         self._pending = 0
         self._change = threading.Condition()
         self._failure: BaseException | None = None
+        self._closing = False
         self._sender: threading.Thread | None = None
 
     def send(self, message: Bytes) -> None:
@@ -107,14 +107,13 @@ class Link:
 
     def close(self) -> None:
         """Close both connections; a sender that waits gives up."""
+        self._closing = True
         with self._change:
             self._failure = self._failure or RemoteProtocolError("the link is closed")
             self._change.notify_all()
         self._queue.put(None)
         for sock in (self._out, self._in):
-            # not sock.shutdown: that drops the TLS state first, and a thread that sends meanwhile would send in the clear
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            cut(sock)
         if self._sender is not None and self._sender is not threading.current_thread():
             self._sender.join(1.0)  # before the descriptor is free for another connection
         for sock in (self._out, self._in):
@@ -128,6 +127,8 @@ class Link:
         try:
             while place < len(view):
                 count = self._in.recv_into(view[place : place + _PIECE])
+                if self._closing:  # by another thread: see `protocols.wire`
+                    raise RemoteProtocolError("the link is closed")
                 if not count:
                     raise RemoteProtocolError("the other party closed the link in the middle of a session")
                 place += count

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from protocols.tls import accept, bundle_context, peer_fingerprint, peer_role
+from protocols.tls import accept, bundle_context, cut, peer_fingerprint, peer_role
 from secureimg.errors import ProtocolError, RemoteProtocolError
 
 __all__ = ["Guest", "Listener"]
@@ -136,9 +136,7 @@ class Listener:
         with self._lock:
             left = dict(self._open)
         for connection in left.values():
-            with contextlib.suppress(OSError):
-                # not the method of a TLS socket: it drops TLS first, and the guest's thread would go on in the clear
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            cut(connection)
         deadline = time.monotonic() + _DRAIN
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))

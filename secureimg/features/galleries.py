@@ -111,13 +111,13 @@ class Match:
 
     # ---------------------------------------------------------------------------------------------- what goes into it
 
-    def _row(self) -> str:
-        """The probe in front of an own gallery: (1, D)."""
-        return self.b.apply(Slice((0, 0), (1, self.size), (1, 1)), self.b.input)
+    def _row(self, value: str) -> str:
+        """The probe in front of an own gallery, in the input or what was made of it: (1, D)."""
+        return self.b.apply(Slice((0, 0), (1, self.size), (1, 1)), value)
 
-    def _rows(self) -> str:
-        """An own gallery: (N, D)."""
-        return self.b.apply(Slice((1, 0), (self.count, self.size), (1, 1)), self.b.input)
+    def _rows(self, value: str) -> str:
+        """An own gallery, likewise: (N, D)."""
+        return self.b.apply(Slice((1, 0), (self.count, self.size), (1, 1)), value)
 
     def _repeated(self, value: str, factor: float = 1.0) -> str:
         """One number, (1,) or (1, D), for each template: (N,) or (N, D)."""
@@ -159,7 +159,7 @@ class Match:
     def _squares(self) -> str:
         b = self.b
         if self.own:
-            return self._sums(b.square(b.subtract(self._repeated(self._row()), self._rows())))
+            return self._sums(b.square(b.subtract(self._repeated(self._row(b.input)), self._rows(b.input))))
         products = b.dense(b.input, -2.0 * self.templates, np.square(self.templates).sum(axis=1))
         return b.add(products, self._repeated(self._energy(), float(self.size)))
 
@@ -195,9 +195,7 @@ class Match:
         if self.normalized:  # of unit vectors a square says it, which on every executor is cheaper than a product
             return b.affine(self._squares(), -0.5, 1.0)
         even, gain = self._evened()
-        row = b.apply(Slice((0, 0), (1, self.size), (1, 1)), even)
-        rows = b.apply(Slice((1, 0), (self.count, self.size), (1, 1)), even)
-        products = b.multiply(self._repeated(row), rows)
+        products = b.multiply(self._repeated(self._row(even)), self._rows(even))
         energies = b.mean(b.square(even), (1,), keepdims=False)
         inverse = self._inverse_roots(energies, gain)
         probe = b.apply(Slice((0,), (1,), (1,)), inverse)

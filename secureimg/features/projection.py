@@ -181,11 +181,7 @@ def embedding(graph: Graph, layer: str, *, flatten: bool = True) -> Graph:
             f"embedding: layer {layer!r} of {graph.name!r} is a {last.op.kind}, which the owner computes in the clear: cut "
             f"at {last.inputs[0]!r}, in front of it"
         )
-    needed = {layer}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    nodes, output = [node for node in graph.nodes if node.name in needed], layer
+    nodes, output = list(graph.needed(layer)), layer
     if flatten and len(graph.shapes[layer]) != 1:
         output = "embedding"
         while output in graph.shapes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +18,8 @@ from secureimg.graph.ops import Op, Shape
 from secureimg.graph.ops.base import checked_shape
 
 __all__ = ["Graph", "Node", "Preprocessing"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,39 @@ class Graph:
             if node.name == name:
                 return node
         raise GraphError(f"graph {self.name!r} has no node named {name!r}")
+
+    def needed(self, value: str) -> tuple[Node, ...]:
+        """The nodes that a value is computed from, its own included, in order."""
+        wanted = {value}
+        for node in reversed(self.nodes):
+            if node.name in wanted:
+                wanted.update(node.inputs)
+        return tuple(node for node in self.nodes if node.name in wanted)
+
+    def walk(
+        self, first: T, compute: Callable[..., T], nodes: tuple[Node, ...] | None = None
+    ) -> Iterator[tuple[str, T]]:
+        """Compute values in order and yield each with its name, forgetting those that no later node takes.
+
+        Parameters
+        ----------
+        first : object
+            Value of the input.
+        compute : callable
+            Takes a node and the values of its inputs, returns the node's.
+        nodes : tuple of Node, optional
+            Those to compute, see `needed`; all if not given.
+        """
+        nodes = self.nodes if nodes is None else nodes
+        last = {source: index for index, node in enumerate(nodes) for source in node.inputs}
+        values = {self.input: first}
+        yield self.input, first
+        for index, node in enumerate(nodes):
+            values[node.name] = compute(node, *(values[source] for source in node.inputs))
+            yield node.name, values[node.name]
+            for name in {node.name, *node.inputs}:
+                if last.get(name, -1) <= index:
+                    del values[name]
 
     def consumers(self) -> dict[str, list[Node]]:
         """For each value, the nodes that take it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from functools import singledispatch
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from secureimg.errors import GraphError
 from secureimg.graph import ops
-from secureimg.graph.graph import Graph
+from secureimg.graph.graph import Graph, Node
 from secureimg.graph.ops import FloatArray, Op, Shape
 from secureimg.graph.ops.windows import Pads, Pair
 
@@ -38,10 +39,7 @@ def run_plain(graph: Graph, x: ArrayLike) -> FloatArray:
     GraphError
         If `x` has another shape.
     """
-    found = np.empty(0)
-    for name, values in run_in_order(graph, x):
-        if name == graph.output:
-            found = values
+    [(_, found)] = deque(graph.walk(_batch(graph, x), _run_node, graph.needed(graph.output)), maxlen=1)
     return found
 
 
@@ -52,15 +50,11 @@ def run_plain_all(graph: Graph, x: ArrayLike) -> dict[str, FloatArray]:
 
 def run_in_order(graph: Graph, x: ArrayLike) -> Iterator[tuple[str, FloatArray]]:
     """Compute a graph on a batch and yield every value with its name, forgetting those that no later node takes."""
-    last = {source: index for index, node in enumerate(graph.nodes) for source in node.inputs}
-    values = {graph.input: _batch(graph, x)}
-    yield graph.input, values[graph.input]
-    for index, node in enumerate(graph.nodes):
-        values[node.name] = run_op(node.op, *(values[source] for source in node.inputs))
-        yield node.name, values[node.name]
-        for name in {node.name, *node.inputs}:
-            if last.get(name, -1) <= index:
-                del values[name]
+    return graph.walk(_batch(graph, x), _run_node)
+
+
+def _run_node(node: Node, *inputs: FloatArray) -> FloatArray:
+    return run_op(node.op, *inputs)
 
 
 def _batch(graph: Graph, x: ArrayLike) -> FloatArray:

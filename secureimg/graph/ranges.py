@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from secureimg.errors import GraphError
 from secureimg.graph import ops
-from secureimg.graph.graph import Graph
+from secureimg.graph.graph import Graph, Node
 from secureimg.graph.ops import FloatArray, Op, elements
 from secureimg.graph.plain import run_in_order, run_op
 
@@ -59,20 +59,15 @@ def ranges_in_order(graph: Graph, low: ArrayLike, high: ArrayLike) -> Iterator[t
         raise GraphError(f"graph {graph.name!r}: the input's bounds do not fit its shape {graph.input_shape}") from None
     if not (np.isfinite(lows).all() and np.isfinite(highs).all() and (lows <= highs).all()):
         raise GraphError(f"graph {graph.name!r}: the input's bounds must be finite and low never above high")
-    last = {source: index for index, node in enumerate(graph.nodes) for source in node.inputs}
-    bounds: dict[str, Bounds] = {graph.input: (lows, highs)}
-    yield graph.input, bounds[graph.input]
-    for index, node in enumerate(graph.nodes):
-        squared = isinstance(node.op, ops.Multiply) and node.inputs[0] == node.inputs[1]
-        op, inputs = (ops.Square(), node.inputs[:1]) if squared else (node.op, node.inputs)
-        try:
-            bounds[node.name] = _bounds(op, *(bounds[name] for name in inputs))
-        except GraphError as error:
-            raise GraphError(f"layer {node.name!r}: {error}") from None
-        yield node.name, bounds[node.name]
-        for name in {node.name, *node.inputs}:
-            if last.get(name, -1) <= index:
-                del bounds[name]
+    return graph.walk((lows, highs), _node_bounds)
+
+
+def _node_bounds(node: Node, *inputs: Bounds) -> Bounds:
+    squared = isinstance(node.op, ops.Multiply) and node.inputs[0] == node.inputs[1]
+    try:
+        return _bounds(ops.Square(), inputs[0]) if squared else _bounds(node.op, *inputs)
+    except GraphError as error:
+        raise GraphError(f"layer {node.name!r}: {error}") from None
 
 
 def calibrate(graph: Graph, samples: ArrayLike, margin: float = 0.1) -> dict[str, tuple[float, float]]:

@@ -39,11 +39,7 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _drop_unused(graph: Graph) -> Graph:
-    needed = {graph.output}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    kept = tuple(node for node in graph.nodes if node.name in needed)
+    kept = graph.needed(graph.output)
     return graph if len(kept) == len(graph.nodes) else graph.replace(nodes=kept)
 
 

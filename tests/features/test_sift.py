@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from benchmarks.feature_sift import motion, moved
 from secureimg import features, sharing
 from secureimg.errors import GraphError
 from secureimg.features.sift import KeyPoints, ScaleSpace, oriented, read_extrema
@@ -22,21 +23,6 @@ def grey(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 PICTURES = {"camera": data.camera(), "coins": data.coins(), "astronaut": data.astronaut()}
-
-
-def motion(side: int, angle: float, scale: float, perspective: float = 0.0) -> np.ndarray:
-    """A homography: a turn and a change of size about the middle, a small shift, then perspective."""
-    turned = np.eye(3)
-    turned[:2] = cv2.getRotationMatrix2D((side / 2, side / 2), angle, scale)
-    turned[:2, 2] += 3.3, -2.6
-    tilted = np.eye(3)
-    tilted[2, :2] = perspective, -perspective / 2
-    return tilted @ turned
-
-
-def moved(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
-    return lifted[:, :2] / lifted[:, 2:]
 
 
 def correct_matches(first, second, homography: np.ndarray) -> int:

@@ -148,8 +148,7 @@ def describe(b: GraphBuilder, patches: str) -> str:
     weights = cell_weights((np.arange(side) - side // 2) / _PER_CELL).reshape(CELLS, 1, 1, side)
     columns = b.conv(b.reshape(votes, (1, DIRECTIONS * count * side, side)), weights)
     rows = b.conv(b.reshape(columns, (1, CELLS * DIRECTIONS * count, side)), weights)
-    ordered = b.transpose(b.reshape(rows, (CELLS, CELLS, DIRECTIONS, count)), (0, 1, 2, 3))
-    descriptors = add_normalised(b, b.reshape(ordered, (CELLS * CELLS * DIRECTIONS, 1, count)))
+    descriptors = add_normalised(b, b.reshape(rows, (CELLS * CELLS * DIRECTIONS, 1, count)))
     return b.transpose(b.reshape(descriptors, (CELLS * CELLS * DIRECTIONS, count)), (1, 0))
 
 
