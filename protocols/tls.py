@@ -9,120 +9,157 @@ import ssl
 import threading
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocols.identity import OWNER_BUNDLE, PARTY_ROLES, SERVER_NAME
+from protocols.pki.bundles import Bundle
+from protocols.pki.roles import DIALLING, SERVING, role_in, role_name
 from secureimg.errors import KeyMaterialError, RemoteProtocolError
 
 __all__ = [
+    "IdentityContext",
     "accept",
     "bundle_context",
+    "check_pins",
     "cut",
     "dial",
-    "owner_context",
+    "handshake_failure",
     "peer_fingerprint",
     "peer_role",
-    "server_context",
 ]
 
+_OTHER_AUTHORITY = (2, 18, 19, 20, 21, 24, 7)
+"""OpenSSL's X509_V_ERR codes for an issuer that is not among ours, or did not sign this."""
 
-def server_context(directory: Path) -> ssl.SSLContext:
-    """Return the context of a server whose identities are in `directory`.
-
-    TLS 1.3 only; owners must show a certificate that the directory's authority signed for owners.
-
-    Raises
-    ------
-    KeyMaterialError
-        If a file is missing or malformed.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context)
-    context.num_tickets = 0  # every connection proves itself anew
-    try:
-        context.load_cert_chain(directory / "server.pem", directory / "server.key")
-        context.load_verify_locations(cafile=directory / "ca.pem")
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise KeyMaterialError(f"the TLS identity in {directory} cannot be loaded: {_reason(error)}") from None
-    return context
+_THEIR_VERDICT = ("certificate", "unknown ca", "access denied")
+"""Words in the TLS alerts about a certificate."""
 
 
-def owner_context(identity: Path) -> ssl.SSLContext:
-    """Return the context of an owner.
+class IdentityContext(ssl.SSLContext):
+    """A context of TLS 1.3 with both sides authenticated, which knows whose it is.
 
-    Parameters
+    Attributes
     ----------
-    identity : Path
-        The owner's bundle (private key, certificate, authority's certificate), or a directory with `owner.pem`.
-
-    Raises
-    ------
-    KeyMaterialError
-        If the bundle is missing, malformed or readable by others.
+    identity : Bundle
     """
-    return bundle_context(identity / OWNER_BUNDLE if identity.is_dir() else identity, ssl.PROTOCOL_TLS_CLIENT)
+
+    identity: Bundle
 
 
-def bundle_context(bundle: Path, side: int) -> ssl.SSLContext:
-    """Return the context of whoever holds a bundle: an owner, a party, a dealer.
+def bundle_context(bundle: Path, side: int) -> IdentityContext:
+    """Return the context of whoever holds a bundle.
 
     Parameters
     ----------
     bundle : Path
-        Private key, certificate, authority's certificate.
+        Private key, certificate, authorities' certificates.
     side : int
         `ssl.PROTOCOL_TLS_CLIENT` to dial, `ssl.PROTOCOL_TLS_SERVER` to listen.
 
     Raises
     ------
     KeyMaterialError
-        If the bundle is missing, malformed or readable by others.
+        If the bundle is missing, malformed, expired, readable by others, or of a role that does not do this.
     """
-    try:
-        if bundle.stat().st_mode & 0o077:
-            raise KeyMaterialError(f"{bundle} is readable by others: run chmod 600 on it")
-        certificates = x509.load_pem_x509_certificates(bundle.read_bytes())
-        authorities = [c for c in certificates if c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca]
-        context = ssl.SSLContext(side)
-        _harden(context)
-        context.load_cert_chain(bundle)
-        for authority in authorities:
-            context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
-    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+    identity = Bundle.load(bundle)
+    serves = side == ssl.PROTOCOL_TLS_SERVER
+    if identity.role not in (SERVING if serves else DIALLING):
         raise KeyMaterialError(
-            f"{bundle} is not an identity ({_reason(error)}): use the .pem file that the operator of the service gave you"
-        ) from None
-    if not authorities:
-        raise KeyMaterialError(f"{bundle} lacks the certificate of its authority: ask the operator for a new one")
-    if side == ssl.PROTOCOL_TLS_SERVER:
+            f"{identity} cannot {'listen' if serves else 'connect to others'}: a certificate of role "
+            f"{identity.role} is for the other side only"
+        )
+    context = IdentityContext(side)
+    context.identity = identity
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.options |= ssl.OP_NO_COMPRESSION
+    context.hostname_checks_common_name = False
+    if serves:
         context.num_tickets = 0  # every connection proves itself anew
+    try:
+        context.load_cert_chain(bundle)
+        for authority in identity.authorities:
+            context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise KeyMaterialError(f"{identity} cannot be loaded ({_reason(error)}): ask for a new one") from None
     return context
 
 
-def dial(host: str, port: int, context: ssl.SSLContext, timeout: float, name: str = SERVER_NAME) -> ssl.SSLSocket:
-    """Connect to a server and check that it is the one our authority vouches for under `name`.
+def dial(
+    host: str,
+    port: int,
+    context: IdentityContext,
+    timeout: float,
+    role: str,
+    pins: frozenset[str] = frozenset(),
+) -> ssl.SSLSocket:
+    """Connect to a service and check that it is the one our authority vouches for in that role.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Where it listens.
+    context : IdentityContext
+        Ours, from `bundle_context`.
+    timeout : float
+        Seconds for the connection, and for every later read.
+    role : str
+        What the other side must be.
+    pins : set of str
+        SHA-256 of the certificates to accept, in hexadecimal; empty: any of the authority's.
+
+    Raises
+    ------
+    KeyMaterialError
+        If our own certificate has expired since the context was made.
+    RemoteProtocolError
+        If nobody answers, or the other side does not prove to be that role, or not with a pinned certificate, or speaks an
+        older TLS.
+    """
+    where = f"{host}:{port}"
+    context.identity.check_time()
+    try:
+        plain = socket.create_connection((host, port), timeout=timeout)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise RemoteProtocolError(f"no connection to {where} ({_reason(error)}): is the server running?") from None
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        secured = context.wrap_socket(plain, server_hostname=role_name(role))
+    except (OSError, ValueError) as error:
+        plain.close()
+        raise RemoteProtocolError(
+            f"{where} did not prove to be the expected server, {role} ({handshake_failure(error, context, where)}): check "
+            "the address and that both identity files are of one authority"
+        ) from None
+    try:
+        _check_peer(secured, where, role, pins)
+    except BaseException:
+        secured.close()
+        raise
+    return secured
+
+
+def _check_peer(secured: ssl.SSLSocket, where: str, role: str, pins: frozenset[str]) -> None:
+    found = peer_role(secured)
+    if found != role:
+        raise RemoteProtocolError(f"{where} is {found}, not {role}: check the address")
+    check_pins(peer_fingerprint(secured), where, role, pins)
+
+
+def check_pins(fingerprint: str, where: str, role: str, pins: frozenset[str]) -> None:
+    """Check that a certificate is one of those that are pinned for its role, if any are.
 
     Raises
     ------
     RemoteProtocolError
-        If nobody answers, or the other side is not the authority's server or speaks an older TLS.
+        If it is none of them.
     """
-    try:
-        plain = socket.create_connection((host, port), timeout=timeout)
-    except OSError as error:
+    if pins and fingerprint not in {pin.lower() for pin in pins}:
         raise RemoteProtocolError(
-            f"no connection to {host}:{port} ({_reason(error)}): is the server running?"
-        ) from None
-    try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(plain, server_hostname=name)
-    except (OSError, ValueError) as error:
-        plain.close()
-        raise RemoteProtocolError(
-            f"{host}:{port} did not prove to be the expected server ({_reason(error)}): check the address and that the "
-            "identity file is this server's"
-        ) from None
+            f"{where} shows another certificate of role {role} than the pinned: expected SHA-256 "
+            f"{' or '.join(sorted(pins))}, got {fingerprint}: if its certificate was rotated, pin the new fingerprint "
+            "(`secureimg pki check`), else do not go on"
+        )
 
 
 def accept(connection: socket.socket, context: ssl.SSLContext, seconds: float) -> ssl.SSLSocket:
@@ -154,7 +191,7 @@ def accept(connection: socket.socket, context: ssl.SSLContext, seconds: float) -
     return secured
 
 
-def peer_fingerprint(connection: ssl.SSLSocket) -> str:
+def peer_fingerprint(connection: ssl.SSLSocket | ssl.SSLObject) -> str:
     """Return the SHA-256 of the other side's certificate, in hexadecimal."""
     certificate = connection.getpeercert(binary_form=True)
     if certificate is None:
@@ -162,11 +199,33 @@ def peer_fingerprint(connection: ssl.SSLSocket) -> str:
     return hashlib.sha256(certificate).hexdigest()
 
 
-def peer_role(connection: ssl.SSLSocket) -> str:
-    """Return what the other side's certificate says it is: "party-0", "party-1", "dealer", or "owner"."""
+def peer_role(connection: ssl.SSLSocket | ssl.SSLObject) -> str:
+    """Return what the other side's certificate says it is: one of `protocols.pki.ROLES`.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If it names no role, more than one, or one that does not exist.
+    """
     certificate = connection.getpeercert() or {}
     names = [str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == "DNS"]
-    return next((role for role, name in PARTY_ROLES.items() if name in names), "owner")
+    try:
+        return role_in(names)
+    except ValueError as error:
+        raise RemoteProtocolError(f"the other side's certificate is not of this deployment: {error}") from None
+
+
+def handshake_failure(error: Exception, context: ssl.SSLContext, where: str) -> str:
+    """Return why a handshake failed, and whose certificate is to blame: ours (file, subject, expiry) or theirs (address)."""
+    identity = context.identity if isinstance(context, IdentityContext) else None
+    ours = f"ours is {identity}" if identity else "ours is not a bundle's"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"the certificate that {where} shows does not pass: {error.verify_message}"
+        return f"{text}; {ours}" if error.verify_code in _OTHER_AUTHORITY else text
+    reason = _reason(error)
+    if isinstance(error, ssl.SSLError) and any(word in reason for word in _THEIR_VERDICT):
+        return f"{where} does not accept our certificate: {reason}; {ours}"
+    return reason
 
 
 def cut(connection: socket.socket) -> None:
@@ -177,12 +236,6 @@ def cut(connection: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-
-def _harden(context: ssl.SSLContext) -> None:
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.options |= ssl.OP_NO_COMPRESSION
 
 
 def _reason(error: Exception) -> str:
