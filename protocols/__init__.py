@@ -4,17 +4,19 @@ from protocols.client import Answer, OwnerClient
 from protocols.conversation import MOVES, Conversation, Opening, Received, Role, State
 from protocols.engine import CkksEngine, Engine
 from protocols.errors import RefusedError
-from protocols.identity import create_identities, enrol_owner, ensure_identities
 from protocols.limits import Limits
 from protocols.memory import MemoryPair
 from protocols.messages import Caps, Code
 from protocols.owner import OwnerConversation
+from protocols.pki import Authority, Bundle, create_bundles
 from protocols.server import ServerConversation
 from protocols.service import Service
 
 __all__ = [
     "MOVES",
     "Answer",
+    "Authority",
+    "Bundle",
     "Caps",
     "CkksEngine",
     "Code",
@@ -31,7 +33,5 @@ __all__ = [
     "ServerConversation",
     "Service",
     "State",
-    "create_identities",
-    "enrol_owner",
-    "ensure_identities",
+    "create_bundles",
 ]

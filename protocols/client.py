@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
+import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protocols.conversation import Buffer, Received, State
-from protocols.errors import RefusedError
+from protocols.errors import BrokenError, RefusedError
 from protocols.messages import Caps, Code, Hangup, KeysState, KeysStored, Message, Offer, Refusal, Result
 from protocols.owner import OwnerConversation
-from protocols.tls import dial, owner_context
+from protocols.pki import Bundle, owner_bundle
+from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg.ckks import OwnerKeys, PublicProgram
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["Answer", "OwnerClient"]
+
+_PAUSE = 0.2
+_PASSING = frozenset({Code.BUSY, Code.RATE, Code.SHUTTING_DOWN})
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,12 @@ class OwnerClient:
     model : str, optional
         Name or fingerprint of the model expected; any other is refused. None takes what the server has.
     timeout : float
-        Seconds to wait for an answer, the time of the evaluation included.
+        Seconds to wait for an answer, the time of the evaluation included. The server is told, and gives up by then, too.
     patience : float
-        Seconds to go on asking while the server says that it is busy.
+        Seconds to go on asking while the server says that it is busy, or when the connection breaks. An answer that was
+        under way is fetched, not computed again.
+    pins : set of str
+        SHA-256 of the server certificates to accept; empty: any of the authority's.
     caps : Caps, optional
         Largest bodies to accept from the server.
 
@@ -88,16 +97,25 @@ class OwnerClient:
         model: str | None = None,
         timeout: float = 900.0,
         patience: float = 120.0,
+        pins: frozenset[str] = frozenset(),
         caps: Caps | None = None,
     ) -> None:
-        self._timeout = timeout
-        self._patience = patience
+        self._address, self._identity, self._model = (host, port), owner_bundle(Path(identity)), model
+        self._timeout, self._patience = timeout, patience
+        self._pins, self._caps = pins, caps
         self._keys: OwnerKeys | None = None
-        self._talk = OwnerConversation(caps)
-        context = owner_context(Path(identity))
-        self._wire = Wire(dial(host, port, context, min(timeout, 30.0)))
+        self._former = (0, 0)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Greet the server and learn its program."""
+        context = bundle_context(self._identity, ssl.PROTOCOL_TLS_CLIENT)
+        sock = dial(*self._address, context, min(self._timeout, 30.0), "server", self._pins)
+        self._wire = Wire(sock)
+        own = Bundle.load(self._identity).fingerprint
+        self._talk = OwnerConversation(self._caps, owner=own, server=peer_fingerprint(sock))
         try:
-            offer, body = self._ask(self._talk.hello(model, "secureimg"))
+            offer, body = self._ask(self._talk.hello(self._model, "secureimg"))
             if not isinstance(offer, Offer):
                 raise RemoteProtocolError(f"expected an Offer, got {type(offer).__name__}")
             self.offer = offer
@@ -107,6 +125,31 @@ class OwnerClient:
         except BaseException:
             self._wire.close()
             raise
+
+    def _reconnect(self, limit: float) -> None:
+        """Connect again after a broken connection, until `limit` on the clock of `time.monotonic`."""
+        self._wire.close()
+        self._former = self.bytes_sent, self.bytes_received
+        program, pause = self.program.fingerprint, _PAUSE
+        while True:
+            try:
+                self._connect()
+                break
+            except RefusedError as refusal:
+                pause = refusal.retry_after or pause
+                if refusal.code not in _PASSING or time.monotonic() + pause > limit:
+                    raise
+            except RemoteProtocolError:
+                if time.monotonic() + pause > limit:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+        if self.program.fingerprint != program:
+            raise BrokenError(
+                "the connection broke, and the server has another model now: make keys for it and ask again"
+            )
+        if self._keys is not None:
+            self._deliver(self._keys)
 
     def __enter__(self) -> Self:
         return self
@@ -119,12 +162,12 @@ class OwnerClient:
     @property
     def bytes_sent(self) -> int:
         """Bytes of messages sent so far, before TLS."""
-        return self._wire.sent
+        return self._former[0] + self._wire.sent
 
     @property
     def bytes_received(self) -> int:
         """Bytes of messages received so far, after TLS."""
-        return self._wire.received
+        return self._former[1] + self._wire.received
 
     def register(self, keys: OwnerKeys) -> int:
         """Let the server have the evaluation keys, unless it holds them already; use these keys from here on.
@@ -158,21 +201,27 @@ class OwnerClient:
         if self._keys is None:
             raise LocalProtocolError("no keys registered: call register(keys) first")
         limit = time.monotonic() + self._patience
+        request = secrets.token_hex(16)
         registered_again = False
         while True:
             try:
-                answer, body = self._ask(self._talk.evaluate(self._keys.key_id, count, blob))
+                answer, body = self._ask(
+                    self._talk.evaluate(self._keys.key_id, count, blob, request_id=request, seconds=self._timeout)
+                )
             except RefusedError as refusal:
-                if self._talk.state is State.CLOSED:
-                    raise
                 if refusal.code is Code.UNKNOWN_KEY and not registered_again:
                     registered_again = True
                     self._deliver(self._keys)
                     continue
                 pause = refusal.retry_after or 1.0
-                if refusal.code is not Code.BUSY or time.monotonic() + pause > limit:
+                if refusal.code not in _PASSING or time.monotonic() + pause > limit:
                     raise
                 time.sleep(pause)
+                if self._talk.state is State.CLOSED:
+                    self._reconnect(limit)
+                continue
+            except BrokenError:
+                self._reconnect(limit)
                 continue
             if not isinstance(answer, Result):
                 raise RemoteProtocolError(f"expected a Result, got {type(answer).__name__}")
@@ -240,21 +289,30 @@ class OwnerClient:
 
     def _listen(self, deadline: float, broken: OSError | None) -> tuple[Message, bytes]:
         try:
+            events = self._talk.receive_data(b"")  # what came before the conversation was bound
             while True:
-                data = self._wire.receive(deadline)
-                if not len(data):
-                    self._talk.receive_eof()
-                    raise RemoteProtocolError("the server closed the connection: connect again")
-                for event in self._talk.receive_data(data):
+                for event in events:
                     if isinstance(event, Received):
                         return self._judge(event)
+                data = self._wire.receive(deadline)
+                if not len(data):
+                    self._end()
+                    raise BrokenError("the server closed the connection: connect again")
+                events = self._talk.receive_data(data)
         except TimeoutError:
             raise RemoteProtocolError(f"no answer from the server within {self._timeout:g} s") from None
         except OSError as error:
             reason = getattr(broken or error, "reason", None) or type(broken or error).__name__
-            raise RemoteProtocolError(
+            raise BrokenError(
                 f"the connection to the server broke ({reason}): does it know this owner's certificate, is it running?"
             ) from None
+
+    def _end(self) -> None:
+        """The server sends no more, though it owes an answer."""
+        try:
+            self._talk.receive_eof()
+        except RemoteProtocolError as error:
+            raise BrokenError(f"{error}: is it running?") from None
 
     def _judge(self, event: Received) -> tuple[Message, bytes]:
         message = event.message

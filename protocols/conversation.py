@@ -1,19 +1,22 @@
 """A conversation without any I/O: bytes in, events out; messages in, buffers out.
 
-The legal moves stand in one table that both roles share; `MOVES` is that of owner and server of encrypted inference.
-Whoever breaks it is named by the exception: `LocalProtocolError` is our own side's fault, `RemoteProtocolError` the
-other's.
+The first two messages open it: each carries a fresh key, and from the third on every frame is tied to the terms that both
+sides mean (`bind`, see `protocols.binding`). The legal moves stand in one table that both roles share; `MOVES` is that of
+owner and server of encrypted inference. Whoever breaks it is named by the exception: `LocalProtocolError` is our own side's
+fault, `RemoteProtocolError` the other's.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from protocols.binding import Ephemeral, Tagger, Terms
 from protocols.frames import HEADER_BYTES, BodyCaps, Catalogue, FrameHeader, Head
 from protocols.messages import (
     CATALOGUE,
@@ -68,6 +71,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+_OPENINGS: Final = 2
 _END: Final[Mapping[type[Head], State]] = {Hangup: State.CLOSED}
 
 MOVES: Final[Mapping[State, Mapping[type[Head], State]]] = MappingProxyType(
@@ -189,6 +193,13 @@ class Conversation:
         self._caps: BodyCaps = caps or Caps()
         self._failed = False
         self._closed_by_us = False
+        self._ephemeral = Ephemeral()
+        self._their_key = b""
+        self._transcript = hashlib.sha256()
+        self._opened: bool | None = None
+        self._openings = 0
+        self._taggers: tuple[Tagger, Tagger] | None = None
+        self._held = b""
         self._start: bytearray = bytearray()
         self._header: FrameHeader | None = None
         self._message: Any = None
@@ -196,9 +207,36 @@ class Conversation:
         self._missing = 0
 
     @property
+    def key(self) -> bytes:
+        """Our public key for this conversation, 32 bytes, which our opening message carries."""
+        return self._ephemeral.public
+
+    def bind(self, terms: Terms) -> None:
+        """Tie all further messages to the terms, once both opening messages have passed.
+
+        Raises
+        ------
+        LocalProtocolError
+            If they have not, or it was done before.
+        RemoteProtocolError
+            If the other side's key is not usable.
+        """
+        if self._openings != _OPENINGS or self._taggers is not None:
+            raise LocalProtocolError("a conversation is bound once, right after its two opening messages")
+        keys = self._ephemeral.agree(self._their_key, self._transcript.digest(), terms)
+        self._taggers = keys.taggers(opened=bool(self._opened))
+
+    @property
+    def taggers(self) -> tuple[Tagger, Tagger]:
+        """What tags our messages and what checks theirs: for a link that goes on from this conversation."""
+        if self._taggers is None:
+            raise LocalProtocolError("the conversation is not bound to its terms yet")
+        return self._taggers
+
+    @property
     def mid_frame(self) -> bool:
         """Whether part of a frame has arrived and the rest has not."""
-        return bool(self._start) or self._message is not None
+        return bool(self._start or self._held) or self._message is not None
 
     @property
     def body_size(self) -> int:
@@ -234,7 +272,10 @@ class Conversation:
         cap = self._caps.body(kind)
         if size > cap:
             raise LocalProtocolError(f"the body of {kind.__name__} is {size} bytes, above its cap of {cap}")
-        frame = rules.catalogue.encode(message, size)
+        if self._taggers is None and self._openings == _OPENINGS:
+            raise LocalProtocolError(f"cannot send {kind.__name__} before the conversation is bound to its terms")
+        frame = rules.catalogue.encode(message, size, None if self._taggers is None else self._taggers[0])
+        self._note(frame, ours=True)
         self.state = following
         self._closed_by_us = following is rules.closed
         return frame
@@ -253,15 +294,33 @@ class Conversation:
         if self._failed:
             raise RemoteProtocolError("the conversation has already failed: close the connection")
         events: list[Event] = []
+        if self._held:
+            data, self._held = self._held + bytes(data), b""
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
         try:
             while len(view):
+                if self._waits_for_terms:
+                    self._held = bytes(view)
+                    break
                 view = self._take(view, events)
         except RemoteProtocolError:
             self._failed = True
             self._forget()
             raise
         return events
+
+    @property
+    def _waits_for_terms(self) -> bool:
+        """Whether what comes next cannot be judged before `bind`."""
+        opened = self._openings == _OPENINGS and self._taggers is None and self._message is None
+        return opened and self.state is not self.rules.closed
+
+    def _note(self, frame: bytes, *, ours: bool) -> None:
+        """Keep the opening frames in mind: the session's keys follow from them."""
+        if self._openings < _OPENINGS:
+            self._opened = ours if self._opened is None else self._opened
+            self._openings += 1
+            self._transcript.update(frame)
 
     def receive_eof(self) -> None:
         """Tell the conversation that the other side will send no more.
@@ -314,7 +373,12 @@ class Conversation:
             view = self._take_start(view)
             if self._header is None or len(self._start) < HEADER_BYTES + self._header.head:
                 return view
-            message = self.rules.catalogue.head(self._header.kind, bytes(self._start[HEADER_BYTES:]))
+            head = bytes(self._start[HEADER_BYTES:])
+            self._header.check(head, None if self._taggers is None else self._taggers[1])
+            message = self.rules.catalogue.head(self._header.kind, head)
+            if self._openings < _OPENINGS:
+                self._their_key = getattr(message, "key", b"")
+            self._note(bytes(self._start), ours=False)
             self._start.clear()
             self._message, self._body, self._missing = message, io.BytesIO(), self._header.body
             events.append(Opening(message, self._header.body))
@@ -333,6 +397,7 @@ class Conversation:
             self._start += view[:need]
             view = view[need:]
             if len(self._start) < HEADER_BYTES:
+                self.rules.catalogue.check_start(self._start)
                 return view
             header = self.rules.catalogue.header(bytes(self._start), self._caps)
             if header.kind not in self.rules.speaks[self._peer]:

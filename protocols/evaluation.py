@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -11,7 +12,11 @@ from dataclasses import dataclass
 
 from secureimg.errors import SecureImgError
 
-__all__ = ["EvaluationQueue", "Outcome", "QueueFullError"]
+__all__ = ["DeadlineError", "EvaluationQueue", "Outcome", "QueueFullError"]
+
+
+class DeadlineError(SecureImgError):
+    """A request's time was over before its turn came."""
 
 
 class QueueFullError(SecureImgError):
@@ -42,6 +47,7 @@ class _Job:
     work: Callable[[], bytes]
     future: Future[Outcome]
     since: float
+    deadline: float
 
 
 class EvaluationQueue:
@@ -62,8 +68,10 @@ class EvaluationQueue:
         self._thread = threading.Thread(target=self._work, name="evaluation", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[], bytes]) -> Future[Outcome]:
+    def submit(self, work: Callable[[], bytes], *, owner: str = "", deadline: float = math.inf) -> Future[Outcome]:
         """Put work into the queue.
+
+        What waits past its deadline, on the clock of `time.monotonic`, is not begun: its future fails with `DeadlineError`.
 
         Raises
         ------
@@ -77,7 +85,7 @@ class EvaluationQueue:
                     f"server busy: queue of {self.places} full, retry in about {seconds:g} s", retry_after=seconds
                 )
             self._waiting += 1
-        job = _Job(work, Future(), time.monotonic())
+        job = _Job(work, Future(), time.monotonic(), deadline)
         job.future.add_done_callback(self._left)
         self._jobs.put(job)
         return job.future
@@ -96,6 +104,9 @@ class EvaluationQueue:
             if not job.future.set_running_or_notify_cancel():
                 continue
             start = time.monotonic()
+            if start > job.deadline:
+                job.future.set_exception(DeadlineError(f"it waited {start - job.since:.1f} s, longer than its owner does"))
+                continue
             try:
                 blob = job.work()
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for this job, not to this thread

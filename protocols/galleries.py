@@ -23,7 +23,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from protocols.identity import write_private
+from protocols.private_files import write_private
 from secureimg.errors import BlobError
 
 __all__ = ["MAX_LABEL", "MAX_SIDE", "MAX_TEMPLATES", "Gallery", "Metric", "decode_gallery", "encode_gallery",

@@ -17,8 +17,8 @@ class Limits:
     ----------
     caps : Caps
         Largest message bodies, bytes.
-    connections, connections_per_owner : int
-        Open connections, in all and per certificate.
+    connections : int
+        Open connections.
     queue : int
         Evaluations that may wait beside the one that runs.
     keys_per_owner, keys_total : int
@@ -35,7 +35,6 @@ class Limits:
 
     caps: Caps = field(default_factory=Caps)
     connections: int = 64
-    connections_per_owner: int = 16
     queue: int = 8
     keys_per_owner: int = 2 << 30
     keys_total: int = 8 << 30

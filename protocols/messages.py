@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from protocols.binding import PUBLIC_KEY_BYTES
 from protocols.frames import HEADER_BYTES, MAGIC, VERSION, Catalogue, FrameHeader, Head
 
 __all__ = [
@@ -44,7 +45,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=1, le=2**20)]
-RequestId = Annotated[int, Meta(ge=0, le=2**53)]
+Token = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z", max_length=32)]
+PublicKey = Annotated[bytes, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 
@@ -59,6 +61,9 @@ class Code(enum.StrEnum):
     BAD_CIPHERTEXT = "bad-ciphertext"
     KEY_MEMORY = "key-memory"
     BUSY = "busy"
+    RATE = "rate"
+    LIMIT = "limit"
+    GONE = "gone"
     SHUTTING_DOWN = "shutting-down"
     UNKNOWN_DEALER = "unknown-dealer"
     BAD_SHARE = "bad-share"
@@ -70,6 +75,7 @@ class Code(enum.StrEnum):
 class Hello(Head, frozen=True, tag=1):
     """Owner: opens the conversation, naming the model it expects (name or program fingerprint; None takes any)."""
 
+    key: PublicKey
     model: Name | None = None
     software: Text = ""
 
@@ -91,6 +97,7 @@ class InputPreparation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class Offer(Head, frozen=True, tag=2):
     """Server: the program it evaluates, and what it accepts. Body: the public program."""
 
+    key: PublicKey
     model: Name
     program: Fingerprint
     max_keys_bytes: Size
@@ -125,17 +132,22 @@ class KeysStored(Head, frozen=True, tag=6):
 
 
 class Evaluate(Head, frozen=True, tag=7):
-    """Owner: run the program on this. Body: the encrypted input, `count` images of it in use."""
+    """Owner: run the program on this. Body: the encrypted input, `count` images of it in use.
 
-    request_id: RequestId
+    The owner draws `request_id` at random. Asked again under the same one, in any connection, the server gives the answer
+    that it has, or is at work on, and does not evaluate twice. `seconds` is how long the owner goes on waiting.
+    """
+
+    request_id: Token
     key_id: KeyId
     count: Count
+    seconds: Seconds
 
 
 class Result(Head, frozen=True, tag=8):
     """Server: the encrypted answer (body) with the seconds of waiting and of evaluation, and peak memory in bytes."""
 
-    request_id: RequestId
+    request_id: Token
     seconds: Seconds
     waited: Seconds
     peak_rss: Size

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
+from protocols.binding import Terms
 from protocols.conversation import Buffer, Conversation, Role, State
 from protocols.messages import (
     Caps,
@@ -27,10 +30,13 @@ class ServerConversation(Conversation):
     ----------
     caps : Caps, optional
         Largest bodies to accept from the owner.
+    owner, server : str
+        SHA-256 of both sides' certificates, which the session's keys are bound to.
     """
 
-    def __init__(self, caps: Caps | None = None) -> None:
+    def __init__(self, caps: Caps | None = None, *, owner: str = "", server: str = "") -> None:
         self._granted = caps or Caps()
+        self._terms = Terms(protocol="inference", owner=owner, server=server)
         super().__init__(Role.SERVER, self._granted)
 
     def offer(
@@ -43,13 +49,16 @@ class ServerConversation(Conversation):
     ) -> list[Buffer]:
         """Answer the greeting with the public program and what this side accepts."""
         message = Offer(
+            key=self.key,
             model=model,
             program=program,
             max_keys_bytes=self._granted.keys,
             max_ciphertext_bytes=self._granted.ciphertext,
             preparation=preparation,
         )
-        return self.send(message, public)
+        buffers = self.send(message, public)
+        self.bind(structs.replace(self._terms, model=model, program=program))
+        return buffers
 
     def keys_state(self, key_id: str, *, known: bool, room: int) -> list[Buffer]:
         """Say whether the keys are held, and how large a key set this owner may send."""
@@ -59,7 +68,7 @@ class ServerConversation(Conversation):
         """Confirm that the keys are ready."""
         return self.send(KeysStored(key_id=key_id))
 
-    def result(self, request_id: int, blob: Buffer, *, seconds: float, waited: float, peak_rss: int) -> list[Buffer]:
+    def result(self, request_id: str, blob: Buffer, *, seconds: float, waited: float, peak_rss: int) -> list[Buffer]:
         """Answer an evaluation; seconds in evaluation and in the queue, peak memory of the server in bytes."""
         message = Result(request_id=request_id, seconds=seconds, waited=waited, peak_rss=peak_rss)
         return self.send(message, blob)

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +19,14 @@ from protocols.evaluation import EvaluationQueue
 from protocols.keystore import KeyStore
 from protocols.limits import Limits
 from protocols.messages import Code
+from protocols.operations import Observer
+from protocols.owner_limits import OwnerGate, OwnerLimits
+from protocols.pki import Bundle
+from protocols.results import Results
 from protocols.server import ServerConversation
-from protocols.session import Budget, Session, Shared
-from protocols.tls import accept, peer_fingerprint, server_context
+from protocols.session import Session
+from protocols.station import Budget, Shared, Station
+from protocols.tls import accept, bundle_context, peer_fingerprint, peer_role
 from protocols.wire import Wire
 from secureimg.errors import ProtocolError, RemoteProtocolError
 
@@ -37,11 +43,19 @@ class Service:
     engine : Engine
         The compiled model. Evaluations run on one thread; the engine may use processes of its own.
     identity : Path
-        Directory with the server's TLS identity, see `protocols.identity`.
+        The server's bundle, see `protocols.pki`.
     limits : Limits, optional
         What owners are granted.
     host, port : str, int
         Where to listen; port 0 takes a free one.
+    owner_limits : OwnerLimits, optional
+        What one owner may ask for.
+    observer : Observer, optional
+        Is told of every session, answer and refusal. What it cannot record is not answered.
+    pins : mapping of role to fingerprints, optional
+        Certificates accepted for "owner"; all of the authority's, if it is not named.
+    state : Path, optional
+        Directory for what must outlive a restart: counts of releases.
 
     Raises
     ------
@@ -58,26 +72,69 @@ class Service:
         limits: Limits | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        *,
+        owner_limits: OwnerLimits | None = None,
+        observer: Observer | None = None,
+        pins: Mapping[str, frozenset[str]] | None = None,
+        state: Path | None = None,
     ) -> None:
-        self._limits = (limits or Limits()).fitted(engine.keys_bytes, engine.input_bytes)
-        self._context = server_context(identity)
+        self._limits = limits or Limits()
+        self._pins = dict(pins or {})
+        self._context = bundle_context(identity, ssl.PROTOCOL_TLS_SERVER)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, Session | None] = {}
-        self._owners: Counter[str] = Counter()
         try:
             self._listener = socket.create_server((host, port), backlog=128)
         except (OSError, OverflowError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise ProtocolError(f"cannot listen on {host}:{port}: {reason}: choose another --host or --port") from None
         self._shared = Shared(
-            engine=engine,
             limits=self._limits,
-            keys=KeyStore(self._limits.keys_per_owner, self._limits.keys_total),
-            evaluations=EvaluationQueue(self._limits.queue),
             inputs=Budget(self._limits.inputs_total),
+            gate=OwnerGate(owner_limits or OwnerLimits(), state),
+            results=Results(lambda outcome: len(outcome.blob)),
+            observer=observer or Observer(),
+            fingerprint=Bundle.load(identity).fingerprint,
             stopping=self._stop.is_set,
         )
+        self._station = self._set_up(engine)
+        self._former: list[tuple[Station, Callable[[], None]]] = []
+        self._users: Counter[int] = Counter()
+        told = self._shared.observer
+        told.gauge("sessions", "Connections that are open.", lambda: len(self._sessions))
+        told.gauge("keys", "Sets of evaluation keys in memory.", lambda: len(self._station.keys))
+
+    def _set_up(self, engine: Engine[Any]) -> Station:
+        keys: KeyStore[Any] = KeyStore(self._limits.keys_per_owner, self._limits.keys_total)
+        return Station(engine, keys, EvaluationQueue(self._limits.queue), self._shared)
+
+    @property
+    def station(self) -> Station:
+        """The model that is served now."""
+        return self._station
+
+    def swap(self, engine: Engine[Any], retire: Callable[[], None]) -> None:
+        """Serve another model from now on.
+
+        Sessions that are open go on with the one they began with; `retire` is called when the last of them has ended, to
+        close its engine.
+        """
+        station = self._set_up(engine)
+        with self._lock:
+            former, self._station = self._station, station
+            self._former.append((former, retire))
+        self._shared.observer.event("model swapped", model=engine.model, program=engine.fingerprint)
+        self._retire()
+
+    def _retire(self) -> None:
+        """Close models that nobody uses any more."""
+        with self._lock:
+            done = [item for item in self._former if not self._users[id(item[0])]]
+            self._former = [item for item in self._former if item not in done]
+        for station, retire in done:
+            station.evaluations.close(self._limits.drain)
+            retire()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -125,7 +182,9 @@ class Service:
                 session.wake()
         for thread in sessions:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._shared.evaluations.close(max(0.0, deadline - time.monotonic()))
+        self._station.evaluations.close(max(0.0, deadline - time.monotonic()))
+        self._retire()
+        self._shared.gate.close()
 
     def _start(self, connection: socket.socket) -> None:
         with self._lock:
@@ -154,27 +213,28 @@ class Service:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         secured = accept(connection, self._context, self._limits.handshake)
         with secured:
-            owner = peer_fingerprint(secured)
-            with self._lock:
-                crowded = threading.current_thread().name == "crowded"
-                crowded = crowded or self._owners[owner] >= self._limits.connections_per_owner
-                self._owners[owner] += 1
-            try:
-                if crowded:
-                    self._turn_away(secured)
-                else:
-                    self._run_session(secured, owner)
-            finally:
-                with self._lock:
-                    self._owners[owner] -= 1
-                    if not self._owners[owner]:
-                        del self._owners[owner]
+            owner, role = peer_fingerprint(secured), peer_role(secured)
+            pinned = self._pins.get("owner", frozenset())
+            if role != "owner" or (pinned and owner not in pinned):
+                raise RemoteProtocolError(f"a certificate of role {role} ({owner[:16]}) is not admitted here")
+            if threading.current_thread().name == "crowded":
+                self._turn_away(secured)
+            else:
+                self._run_session(secured, owner)
 
     def _run_session(self, secured: ssl.SSLSocket, owner: str) -> None:
-        session = Session(secured, owner, self._shared)
         with self._lock:
-            self._sessions[threading.current_thread()] = session
-        session.run()
+            station = self._station
+            self._users[id(station)] += 1
+        try:
+            session = Session(secured, owner, station)
+            with self._lock:
+                self._sessions[threading.current_thread()] = session
+            session.run()
+        finally:
+            with self._lock:
+                self._users[id(station)] -= 1
+            self._retire()
 
     def _turn_away(self, secured: ssl.SSLSocket) -> None:
         buffers = ServerConversation().hang_up(

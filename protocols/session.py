@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
 
 from protocols.bell import Bell
 from protocols.conversation import Buffer, Opening, State
-from protocols.engine import Engine
-from protocols.evaluation import EvaluationQueue, Outcome, QueueFullError
-from protocols.keystore import KeyStore, NoRoomError, Reservation
-from protocols.limits import Limits
+from protocols.errors import RefusedError
+from protocols.evaluation import Outcome
+from protocols.keystore import Reservation
 from protocols.memory_use import peak_memory
 from protocols.messages import AskKeys, Code, Evaluate, Hello, Message, RegisterKeys
+from protocols.results import Kept
 from protocols.server import ServerConversation
+from protocols.station import Station
 from protocols.wire import Wire
-from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
+from secureimg.errors import RemoteProtocolError
 
-__all__ = ["Budget", "Session", "Shared"]
+__all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
-
-
-class Budget:
-    """Bytes that all sessions together may hold in encrypted inputs."""
-
-    def __init__(self, total: int) -> None:
-        self._left = total
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Take `size` bytes, if that many are left."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-    def give_back(self, size: int) -> None:
-        """Return what was taken."""
-        with self._lock:
-            self._left += size
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all sessions of a service share."""
-
-    engine: Engine[Any]
-    limits: Limits
-    keys: KeyStore[Any]
-    evaluations: EvaluationQueue
-    inputs: Budget
-    stopping: Callable[[], bool]
 
 
 class Session:
@@ -71,22 +35,25 @@ class Session:
         TLS established, the owner's certificate verified.
     owner : str
         Fingerprint of that certificate.
-    shared : Shared
-        The service.
+    station : Station
+        What it serves now; the session stays with it.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, owner: str, shared: Shared) -> None:
+    def __init__(self, sock: ssl.SSLSocket, owner: str, station: Station) -> None:
         self._sock = sock
         self._owner = owner
-        self._shared = shared
-        self._limits = shared.limits
-        self._talk = ServerConversation(shared.limits.caps)
+        self._shared = shared = station.shared
+        self._station = station
+        self._limits = shared.limits.fitted(station.engine.keys_bytes, station.engine.input_bytes)
+        self._talk = ServerConversation(self._limits.caps, owner=owner, server=shared.fingerprint)
         self._wire = Wire(sock)
         self._bell = Bell(sock)
         self._frame_since: float | None = None
         self._reservation: Reservation | None = None
         self._held = 0
-        self._refusal: tuple[Code, str, str, float | None] | None = None
+        self._answered: Kept[Outcome] | None = None
+        self._greeted = False
+        self._refusal: RefusedError | None = None
 
     def wake(self) -> None:
         """Make the session look up: an evaluation is done, or the service stops. Callable from any thread."""
@@ -96,8 +63,11 @@ class Session:
         """Serve until either side is done. Raises nothing that the other side can cause."""
         linger = True
         try:
-            self._serve()
+            with self._shared.gate.session(self._owner):
+                self._serve()
             linger = self._talk.state is State.CLOSED
+        except RefusedError as refusal:
+            self._hang_up(refusal.code, refusal.message, refusal.remedy, refusal.retry_after)
         except RemoteProtocolError as error:
             _log.warning("owner %s: %s", self._owner[:12], error)
             self._hang_up(Code.MALFORMED, str(error), "use the same release of secureimg on both sides")
@@ -111,8 +81,10 @@ class Session:
             self._hang_up(Code.INTERNAL, "internal error of the server", "tell its operator, who finds it in the log")
         finally:
             if self._reservation is not None:
-                self._shared.keys.cancel(self._reservation)
+                self._station.keys.cancel(self._reservation)
             self._give_back()
+            if self._greeted:
+                self._shared.observer.closed(self._owner)
             self._wire.close(linger=linger)
             self._bell.close()
 
@@ -160,6 +132,7 @@ class Session:
         self._wire.send(buffers, time.monotonic() + self._limits.patience(size))
 
     def _hang_up(self, code: Code, message: str, remedy: str, retry_after: float | None = None) -> None:
+        self._shared.observer.refused(self._owner, code=code.value, message=message)
         try:
             self._send(self._talk.hang_up(code, message, remedy, retry_after))
         except OSError:
@@ -168,52 +141,58 @@ class Session:
     def _open(self, message: Message, size: int) -> None:
         """Judge a request before its body is stored."""
         self._refusal = None
-        if isinstance(message, RegisterKeys):
-            try:
-                self._reservation = self._shared.keys.reserve(self._owner, message.key_id, size)
-            except NoRoomError as error:
-                self._refuse_body(Code.KEY_MEMORY, str(error), "try later, or ask the operator for more key memory")
-        elif isinstance(message, Evaluate):
-            if not self._shared.keys.holds(self._owner, message.key_id):
-                self._refuse_body(
-                    Code.UNKNOWN_KEY,
-                    f"this owner has no evaluation keys {message.key_id[:16]} at the server",
-                    "register them (again: the server drops keys that were not used for long)",
-                )
-            elif self._shared.inputs.take(size):
-                self._held = size
-            else:
-                text = f"server busy: no memory for {size} more bytes of input"
-                self._refuse_body(Code.BUSY, text, "try again later", retry_after=5.0)
+        self._forget()  # whoever asks on has the answer before
+        try:
+            if isinstance(message, RegisterKeys):
+                self._reservation = self._station.reserve(self._owner, message.key_id, size)
+            elif isinstance(message, Evaluate):
+                if self._shared.results.find((self._owner, message.request_id)) is not None:
+                    self._talk.discard_body()  # asked before, over another connection: nothing is evaluated twice
+                else:
+                    self._station.admit(self._owner, message.key_id, message.count, size)
+                    self._held = size
+        except RefusedError as refusal:
+            self._talk.discard_body()
+            self._refusal = refusal
 
-    def _refuse_body(self, code: Code, message: str, remedy: str, retry_after: float | None = None) -> None:
-        self._talk.discard_body()
-        self._refusal = (code, message, remedy, retry_after)
+    def _refuse(self, refusal: RefusedError) -> None:
+        self._shared.observer.refused(self._owner, code=refusal.code.value, message=refusal.message)
+        self._send(self._talk.refuse(refusal.code, refusal.message, refusal.remedy, refusal.retry_after))
+
+    def _forget(self) -> None:
+        if self._answered is not None:
+            self._shared.results.forget(self._answered)
+            self._answered = None
 
     def _give_back(self) -> None:
         self._shared.inputs.give_back(self._held)
         self._held = 0
 
     def _answer(self, message: Message, body: bytes | None) -> None:
-        if self._refusal is not None:
-            refusal, self._refusal = self._refusal, None
-            self._send(self._talk.refuse(*refusal))
-        elif isinstance(message, Hello):
-            self._greet(message)
-        elif isinstance(message, AskKeys):
-            known = self._shared.keys.holds(self._owner, message.key_id)
-            room = min(self._shared.keys.per_owner, self._limits.caps.keys)
-            self._send(self._talk.keys_state(message.key_id, known=known, room=room))
-        elif isinstance(message, RegisterKeys):
-            self._register(message, body or b"")
-        elif isinstance(message, Evaluate):
-            try:
-                self._evaluate(message, body or b"")
-            finally:
-                self._give_back()
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            if isinstance(message, Hello):
+                self._greet(message)
+            elif isinstance(message, AskKeys):
+                known = self._station.keys.holds(self._owner, message.key_id)
+                room = min(self._station.keys.per_owner, self._limits.caps.keys)
+                self._send(self._talk.keys_state(message.key_id, known=known, room=room))
+            elif isinstance(message, RegisterKeys):
+                reservation, self._reservation = self._reservation, None
+                assert reservation is not None
+                self._station.register(reservation, body or b"")
+                _log.info("owner %s: keys %s registered", self._owner[:12], message.key_id[:12])
+                self._send(self._talk.keys_stored(message.key_id))
+            elif isinstance(message, Evaluate):
+                self._evaluate(message, body)
+        except RefusedError as refusal:
+            self._refuse(refusal)
+        finally:
+            self._give_back()
 
     def _greet(self, message: Hello) -> None:
-        engine = self._shared.engine
+        engine = self._station.engine
         if message.model is not None and message.model not in engine.names():
             self._hang_up(
                 Code.UNKNOWN_MODEL,
@@ -229,55 +208,24 @@ class Session:
                 preparation=engine.preparation,
             )
         )
+        self._greeted = True
+        self._shared.observer.opened(self._owner, model=engine.model, program=engine.fingerprint, dealer="")
 
-    def _register(self, message: RegisterKeys, body: bytes) -> None:
-        reservation, self._reservation = self._reservation, None
-        assert reservation is not None
-        try:
-            key_id, keys = self._shared.engine.load_keys(body)
-            if key_id != message.key_id:
-                raise SecureImgError(f"the keys are {key_id[:16]}, but were announced as {message.key_id[:16]}")
-        except SecureImgError as error:
-            self._shared.keys.cancel(reservation)
-            self._send(self._talk.refuse(Code.BAD_KEYS, str(error), "make the keys again from this server's program"))
-            return
-        except BaseException:
-            self._shared.keys.cancel(reservation)
-            raise
-        self._shared.keys.fill(reservation, keys)
-        with suppress(QueueFullError):  # a busy server expands them at their first use
-            self._shared.evaluations.submit(lambda: self._shared.engine.prepare(keys))
-        _log.info("owner %s: keys %s registered, %d bytes", self._owner[:12], key_id[:12], len(body))
-        self._send(self._talk.keys_stored(key_id))
-
-    def _evaluate(self, message: Evaluate, body: bytes) -> None:
-        engine = self._shared.engine
+    def _evaluate(self, message: Evaluate, body: bytes | None) -> None:
+        """Answer a request, with an evaluation of its own or with the one that was asked for before under its name."""
+        kept = self._shared.results.find((self._owner, message.request_id))
+        if kept is None and body is None:
+            raise RefusedError(Code.GONE, "the answer to that request is no longer kept", "ask anew")
         with ExitStack() as stack:
-            keys = stack.enter_context(self._shared.keys.use(self._owner, message.key_id))
-            if keys is None:  # evicted while the body came in
-                self._send(
-                    self._talk.refuse(Code.UNKNOWN_KEY, "the keys were dropped meanwhile", "register them again")
+            if kept is None:
+                if self._shared.stopping():
+                    return
+                assert body is not None
+                kept = self._station.begin(
+                    self._owner, message.request_id, message.key_id, body, message.seconds, stack
                 )
-                return
-            if self._shared.stopping():
-                return
-            try:
-                future = self._shared.evaluations.submit(lambda: engine.evaluate(keys, body))
-            except QueueFullError as error:
-                buffers = self._talk.refuse(Code.BUSY, str(error), "try again then", retry_after=error.retry_after)
-                self._send(buffers)
-                return
-            future.add_done_callback(lambda _: self.wake())
-            try:
-                outcome = self._await(future)
-            except BlobError as error:
-                remedy = "encrypt again with the registered keys and this server's program"
-                self._send(self._talk.refuse(Code.BAD_CIPHERTEXT, str(error), remedy))
-                return
-            except SecureImgError as error:
-                self._send(self._talk.refuse(Code.INTERNAL, str(error), "ask again; if it stays, tell the operator"))
-                return
-        _log.info("owner %s: evaluated in %.3f s", self._owner[:12], outcome.seconds)
+            kept.future.add_done_callback(lambda _: self.wake())
+            outcome = self._station.finish(self._owner, message.count, kept, self._await)
         self._send(
             self._talk.result(
                 message.request_id,
@@ -287,9 +235,16 @@ class Session:
                 peak_rss=peak_memory(),
             )
         )
+        self._answered = kept
 
-    def _await(self, future: Future[Outcome]) -> Outcome:
-        """Wait for an evaluation; if the owner leaves or misbehaves meanwhile, the evaluation gives up its place."""
+    def _await(self, kept: Kept[Outcome]) -> Outcome:
+        """Wait for an evaluation.
+
+        If the owner leaves meanwhile, one that waits gives up its place; one that runs goes on, and its answer is kept for
+        a while.
+        """
+        future = kept.future
+        self._shared.results.join(kept)
         try:
             while not future.done():
                 if self._bell.wait(time.monotonic() + 3600.0) and not future.done():
@@ -301,6 +256,5 @@ class Session:
         except CancelledError:
             raise ConnectionResetError("evaluation cancelled") from None
         finally:
-            if not future.cancel() and not future.done():
-                # It runs and cannot be stopped; its keys stay lent until it is through.
-                future.exception()
+            if not (self._shared.results.leave(kept) and future.cancel()) and not future.done():
+                future.exception()  # it runs and cannot be stopped: its keys stay lent until it is through

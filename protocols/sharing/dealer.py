@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import ssl
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,12 +19,13 @@ from numpy.typing import NDArray
 
 from protocols.conversation import Conversation, Received
 from protocols.errors import RefusedError
-from protocols.identity import PARTY_ROLES
 from protocols.messages import Bye, Code, Hangup, Refusal
+from protocols.operations import Observer
+from protocols.pki import Bundle
 from protocols.sharing.listener import Guest, Listener
-from protocols.sharing.messages import SUPPLY, Caps, Deal, Dealt, Engage, Engaged, Role, Stage
+from protocols.sharing.messages import SUPPLY, Caps, Deal, Dealt, Engage, Engaged, Role, Stage, supply_terms
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial
+from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
 from secureimg.sharing import Dealer, PublicProgram, cost_of, fresh_seed
@@ -59,14 +62,37 @@ class DealerServer:
     host, port : str, int
     patience : float
         Longest silence of a party while it has the word, seconds.
+    observer : Observer, optional
+    pins : mapping of role to fingerprints, optional
+        Certificates accepted for "party-0" and "party-1"; a role that is not named: all of the authority's.
     """
 
-    def __init__(self, identity: Path, host: str = "127.0.0.1", port: int = 0, *, patience: float = 600.0) -> None:
+    def __init__(
+        self,
+        identity: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        patience: float = 600.0,
+        observer: Observer | None = None,
+        pins: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         self._patience = patience
+        self.observer = observer or Observer()
+        self._fingerprint = Bundle.load(identity).fingerprint
         self._lock = threading.Lock()
-        self._half: OrderedDict[str, tuple[int, tuple[bytes, bytes]]] = OrderedDict()
+        self._stopping = threading.Event()
+        self._half: OrderedDict[tuple[str, str, str], tuple[int, tuple[bytes, bytes]]] = OrderedDict()
         self._dealers: OrderedDict[tuple[str, str], Dealer] = OrderedDict()
-        self.listener = Listener(identity, host, port, self._serve)
+        self.listener = Listener(identity, host, port, self._serve, roles={"party-0", "party-1"}, pins=dict(pins or {}))
+        self.observer.gauge(
+            "waiting_halves", "Correlations that one party has and the other not.", lambda: len(self._half)
+        )
+
+    def close(self) -> None:
+        """Stop listening, and deal no more than what is under way."""
+        self._stopping.set()
+        self.listener.close()
 
     def _serve(self, guest: Guest) -> None:
         talk = Talk(Conversation(Role.DEALER, Caps(), SUPPLY), Wire(guest.sock), self._patience)
@@ -87,10 +113,15 @@ class DealerServer:
                      "use the bundle of that party")  # fmt: skip
             return
         dealer = self._engage(engage) if party == 1 else None
-        talk.say(Engaged())
+        asked: Engage = engage.message
+        talk.say(Engaged(key=talk.conversation.key))
+        talk.conversation.bind(supply_terms(asked, guest.fingerprint, self._fingerprint))
         while isinstance((heard := talk.hear()).message, Deal):
             deal: Deal = heard.message
-            seeds = self._seeds(party, deal.correlation)
+            if self._stopping.is_set():
+                _hang_up(talk, Code.SHUTTING_DOWN, "the dealer is shutting down", "ask again later")
+                return
+            seeds = self._seeds(party, (asked.program, asked.epoch, deal.correlation))
             if seeds is None:
                 said = f"correlation {deal.correlation} was dealt to party {party} before"
                 talk.say(Refusal(code=Code.DEALER, message=said, remedy="ask for a new one: each is good for one use"))
@@ -112,6 +143,8 @@ class DealerServer:
             public = PublicProgram.from_bytes(body[SEED_BYTES:])
         except BlobError as error:
             raise RemoteProtocolError(str(error)) from None
+        if public.fingerprint != engage.message.program:
+            raise RemoteProtocolError("the program that came is not the one that was named")
         name = (public.fingerprint, engage.message.epoch)
         with self._lock:
             dealer = self._dealers.pop(name, None) or Dealer(public, body[:SEED_BYTES])
@@ -120,7 +153,7 @@ class DealerServer:
                 self._dealers.popitem(last=False)
         return dealer
 
-    def _seeds(self, party: int, correlation: str) -> tuple[bytes, bytes] | None:
+    def _seeds(self, party: int, correlation: tuple[str, str, str]) -> tuple[bytes, bytes] | None:
         """Seeds of both parties; None if this party has its part and the other one has not asked yet."""
         with self._lock:
             held = self._half.get(correlation)
@@ -154,21 +187,38 @@ class Supply:
     party : int
     epoch : str
         Names the weight mask.
-    body : bytes
-        Party 1's weight seed and program; empty for party 0.
+    public : PublicProgram
+        What the correlations are for.
+    weight_seed : bytes
+        Party 1's; party 0 has none.
     patience : float
         Seconds to wait for the dealer to begin an answer.
+    pins : set of str
+        Certificates accepted for the dealer; empty: any of the authority's.
     """
 
     def __init__(
-        self, address: tuple[str, int], identity: Path, party: int, epoch: str, body: bytes, patience: float
+        self,
+        address: tuple[str, int],
+        identity: Path,
+        party: int,
+        epoch: str,
+        public: PublicProgram,
+        weight_seed: bytes,
+        patience: float,
+        pins: frozenset[str] = frozenset(),
     ) -> None:
         context = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
-        self._wire = Wire(dial(*address, context, min(patience, 30.0), PARTY_ROLES["dealer"]))
+        sock = dial(*address, context, min(patience, 30.0), "dealer", pins)
+        self._wire = Wire(sock)
         self._talk = Talk(Conversation(Role.PARTY, Caps(), SUPPLY), self._wire, patience)
         self.epoch = epoch
+        conversation = self._talk.conversation
+        asked = Engage(key=conversation.key, party=party, program=public.fingerprint, epoch=epoch)
+        body = weight_seed + public.to_bytes() if party else b""
         try:
-            self._ask(lambda: self._talk.say(Engage(party=party, epoch=epoch), body))
+            self._ask(lambda: self._talk.say(asked, body))
+            conversation.bind(supply_terms(asked, Bundle.load(identity).fingerprint, peer_fingerprint(sock)))
         except BaseException:
             self.close()
             raise
@@ -186,8 +236,11 @@ class Supply:
         """Bytes from the dealer so far."""
         return self._wire.received
 
-    def fetch(self, correlation: str, images: int, size: int) -> tuple[bytes, Bytes]:
-        """Get this party's part of a correlation: its seed and `size` bytes of corrections (0 for party 0)."""
+    def fetch(self, correlation: str, images: int, size: int, deadline: float = math.inf) -> tuple[bytes, Bytes]:
+        """Get this party's part of a correlation: its seed and `size` bytes of corrections (0 for party 0).
+
+        The dealer must begin to answer before the deadline, on the clock of `time.monotonic`.
+        """
         memory = np.empty(SEED_BYTES + size, dtype=np.uint8)
 
         def sink(message: object, arriving: int) -> memoryview | None:
@@ -197,7 +250,8 @@ class Supply:
 
         def ask() -> Received:
             self._talk.say(Deal(correlation=correlation, images=images))
-            return self._talk.hear(sink=sink)
+            patience = max(0.001, min(self._talk.patience, deadline - time.monotonic()))
+            return self._talk.hear(patience, sink)
 
         heard = self._ask(ask)
         assert heard is not None

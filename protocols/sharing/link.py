@@ -1,13 +1,15 @@
 """The link between the two parties: many small rounds, and hundreds of megabytes.
 
 It is two connections, one for each direction, so that both parties can send a large message at once, and so that one
-thread writes and another reads without sharing a TLS state. A message goes as a 16-byte header (magic, number, length) and
-its bytes; the receiver knows number and length beforehand and accepts nothing else. Small messages leave on the calling
+thread writes and another reads without sharing a TLS state. A message goes as a 32-byte header (magic, number, length, and
+the tag that ties it to the session, see `protocols.binding`) and its bytes; the receiver knows number and length beforehand
+and accepts nothing else. Small messages leave on the calling
 thread; large ones on a sender thread, while the caller computes on.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import ssl
 import struct
@@ -18,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.binding import TAG_BYTES, Tagger
 from protocols.sharing.talk import SLOWEST
 from protocols.tls import cut
 from secureimg.errors import RemoteProtocolError
@@ -25,6 +28,7 @@ from secureimg.errors import RemoteProtocolError
 __all__ = ["Link"]
 
 _HEADER: Final = struct.Struct(">4sIQ")
+_HEADER_BYTES: Final = _HEADER.size + TAG_BYTES
 _MAGIC: Final = b"SIMR"
 _INLINE: Final = 1 << 15
 _PIECE: Final = 1 << 18
@@ -39,12 +43,18 @@ class Link:
     ----------
     outgoing, incoming : ssl.SSLSocket
         Connected and authenticated. The link closes them.
+    taggers : (Tagger, Tagger)
+        Of what goes out and of what comes in, bound to the session.
     patience : float
         Longest silence of the other party, seconds, before the session ends.
     """
 
-    def __init__(self, outgoing: ssl.SSLSocket, incoming: ssl.SSLSocket, patience: float) -> None:
+    def __init__(
+        self, outgoing: ssl.SSLSocket, incoming: ssl.SSLSocket, taggers: tuple[Tagger, Tagger], patience: float
+    ) -> None:
         self._out, self._in = outgoing, incoming
+        self._taggers = taggers
+        self._until = math.inf
         self._patience = patience
         for sock in (outgoing, incoming):
             sock.settimeout(patience)
@@ -62,6 +72,7 @@ class Link:
         """See `Channel.send`."""
         view = message.data.cast("B")
         header = _HEADER.pack(_MAGIC, self._numbers[0], len(view))
+        header += self._taggers[0].tag(header)
         self._numbers[0] = (self._numbers[0] + 1) % 2**32
         self.sent += len(header) + len(view)
         with self._change:
@@ -87,14 +98,15 @@ class Link:
     def receive(self, message: Bytes) -> None:
         """See `Channel.receive`."""
         view = message.data.cast("B")
-        header = bytearray(_HEADER.size)
+        header = bytearray(_HEADER_BYTES)
         deadline = self._deadline(len(view))
         self._read(memoryview(header), deadline)
-        magic, number, length = _HEADER.unpack(header)
+        magic, number, length = _HEADER.unpack_from(header)
         expected = self._numbers[1]
         self._numbers[1] = (expected + 1) % 2**32
         if magic != _MAGIC:
             raise RemoteProtocolError("the other party sent bytes that are not a message of the link")
+        self._taggers[1].check(bytes(header[: _HEADER.size]), bytes(header[_HEADER.size :]))
         if number != expected:
             raise RemoteProtocolError(f"the other party sent message {number} of the session, expected is {expected}")
         if length != len(view):
@@ -104,6 +116,13 @@ class Link:
             )
         self._read(view, deadline)
         self.received += len(header) + len(view)
+
+    def allow(self, deadline: float) -> None:
+        """Let what follows last until the deadline, on the clock of `time.monotonic`, and no longer than our patience."""
+        self._until = deadline
+        patience = max(0.001, min(self._patience, deadline - time.monotonic()))
+        for sock in (self._out, self._in):
+            sock.settimeout(patience)
 
     def close(self) -> None:
         """Close both connections; a sender that waits gives up."""
@@ -120,7 +139,11 @@ class Link:
             sock.close()
 
     def _deadline(self, size: int) -> float:
-        return time.monotonic() + 2 * self._patience + size / SLOWEST
+        return min(time.monotonic() + 2 * self._patience + size / SLOWEST, self._until)
+
+    def _allowed(self) -> str:
+        late = time.monotonic() >= self._until
+        return "for the time that the owner allowed" if late else f"for {self._patience:g} s: the session ends"
 
     def _read(self, view: memoryview, deadline: float) -> None:
         place = 0
@@ -135,9 +158,7 @@ class Link:
                 if time.monotonic() > deadline:
                     raise TimeoutError
         except TimeoutError:
-            raise RemoteProtocolError(
-                f"the other party was silent or too slow for {self._patience:g} s: the session ends"
-            ) from None
+            raise RemoteProtocolError(f"the other party was silent or too slow {self._allowed()}") from None
         except OSError as error:
             raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
 
@@ -149,9 +170,7 @@ class Link:
                 if time.monotonic() > deadline:
                     raise TimeoutError
         except TimeoutError:
-            raise RemoteProtocolError(
-                f"the other party took no data, or too slowly, for {self._patience:g} s: the session ends"
-            ) from None
+            raise RemoteProtocolError(f"the other party took no data, or too slowly, {self._allowed()}") from None
         except OSError as error:
             raise RemoteProtocolError(f"the link to the other party broke ({_reason(error)})") from None
 

@@ -8,13 +8,16 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from protocols.tls import accept, bundle_context, cut, peer_fingerprint, peer_role
-from secureimg.errors import ProtocolError, RemoteProtocolError
+from protocols.pki import ROLES
+from protocols.tls import accept, bundle_context, check_pins, cut, handshake_failure, peer_fingerprint, peer_role
+from secureimg.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
 __all__ = ["Guest", "Listener"]
 
@@ -30,9 +33,14 @@ class Guest:
     ----------
     sock : ssl.SSLSocket
     role : str
-        "owner", "party-0", "party-1" or "dealer", from the certificate.
+        One of `protocols.pki.ROLES`, from the certificate.
     fingerprint : str
         SHA-256 of the certificate, in hexadecimal.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If the certificate does not name exactly one role.
     """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
@@ -62,6 +70,10 @@ class Listener:
         Open connections at most.
     handshake : float
         Seconds for TLS.
+    roles : set of str
+        Who is served. Others are turned away.
+    pins : mapping of role to fingerprints
+        The certificates to accept of a role (SHA-256, in hexadecimal). A role without any: all of the authority's.
     """
 
     def __init__(
@@ -73,10 +85,17 @@ class Listener:
         *,
         connections: int = 64,
         handshake: float = 10.0,
+        roles: AbstractSet[str] = frozenset(ROLES),
+        pins: Mapping[str, frozenset[str]] = types.MappingProxyType({}),
     ) -> None:
+        self._identity = identity
         self._context = bundle_context(identity, ssl.PROTOCOL_TLS_SERVER)
         self._welcome = welcome
         self._connections, self._handshake = connections, handshake
+        self._roles, self._pins = frozenset(roles), {role: frozenset(pinned) for role, pinned in pins.items()}
+        unknown = (self._roles | self._pins.keys()) - set(ROLES)
+        if unknown:
+            raise LocalProtocolError(f"{', '.join(sorted(unknown))}: no such role, choose from {', '.join(ROLES)}")
         self._stop = threading.Event()
         self._open: dict[threading.Thread, socket.socket] = {}
         self._lock = threading.Lock()
@@ -104,12 +123,22 @@ class Listener:
         """Make `run` return soon. Callable from any thread."""
         self._stop.set()
 
+    def renew(self) -> None:
+        """Read the bundle anew, for connections from now on. Callable from any thread.
+
+        Raises
+        ------
+        KeyMaterialError
+            If it cannot be used. The one before stays in use.
+        """
+        self._context = bundle_context(self._identity, ssl.PROTOCOL_TLS_SERVER)
+
     def run(self) -> None:
         """Accept guests until `stop` is called."""
         self._socket.settimeout(0.2)
         while not self._stop.is_set():
             try:
-                connection, _ = self._socket.accept()
+                connection, address = self._socket.accept()
             except TimeoutError:
                 continue
             except OSError as error:
@@ -123,7 +152,9 @@ class Listener:
                     _log.warning("%d connections are open, the limit: one more is turned away", len(self._open))
                     connection.close()
                     continue
-                thread = threading.Thread(target=self._serve, args=(connection,), name="guest", daemon=True)
+                thread = threading.Thread(
+                    target=self._serve, args=(connection, f"{address[0]}:{address[1]}"), name="guest", daemon=True
+                )
                 self._open[thread] = connection
             thread.start()
 
@@ -141,21 +172,32 @@ class Listener:
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _check(self, guest: Guest, where: str) -> None:
+        """Refuse a guest that has a certificate, but no business here."""
+        if guest.role not in self._roles:
+            raise RemoteProtocolError(
+                f"{where} is {guest.role} ({guest.fingerprint[:16]}), only {', '.join(sorted(self._roles))} are served here"
+            )
+        check_pins(guest.fingerprint, where, guest.role, self._pins.get(guest.role, frozenset()))
+
+    def _serve(self, connection: socket.socket, where: str) -> None:
         guest: Guest | None = None
         try:
-            secured = accept(connection, self._context, self._handshake)
+            connection = secured = accept(connection, self._context, self._handshake)
             with self._lock:
                 self._open[threading.current_thread()] = secured
             guest = Guest(secured)
+            self._check(guest, where)
             self._welcome(guest)
-        except (OSError, ValueError, RemoteProtocolError) as error:
-            _log.info("connection ended: %s", getattr(error, "reason", None) or str(error) or type(error).__name__)
+        except (OSError, ValueError) as error:
+            _log.info("connection from %s ended: %s", where, handshake_failure(error, self._context, where))
+        except RemoteProtocolError as error:
+            _log.info("connection from %s ended: %s", where, error)
         except Exception:  # noqa: BLE001 - whatever it is, the others are still served
             _log.exception("internal error")
         finally:
             if guest is None or not guest.kept:
                 with contextlib.suppress(OSError):
-                    (connection if guest is None else guest.sock).close()
+                    connection.close()
             with self._lock:
                 self._open.pop(threading.current_thread(), None)

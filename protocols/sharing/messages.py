@@ -13,14 +13,27 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
+from protocols.binding import Terms
 from protocols.conversation import Rules
 from protocols.frames import Catalogue, Head
-from protocols.messages import Bye, Fingerprint, Hangup, InputPreparation, Name, Refusal, Seconds, Size
+from protocols.messages import (
+    Bye,
+    Fingerprint,
+    Hangup,
+    InputPreparation,
+    Name,
+    PublicKey,
+    Refusal,
+    Seconds,
+    Size,
+    Token,
+)
 
 __all__ = [
     "CATALOGUE",
     "DEALINGS",
     "JOIN",
+    "STREAMS",
     "SUPPLY",
     "VISIT",
     "Caps",
@@ -29,6 +42,7 @@ __all__ = [
     "Dealt",
     "Engage",
     "Engaged",
+    "Fetch",
     "Input",
     "Join",
     "Joined",
@@ -39,39 +53,54 @@ __all__ = [
     "Role",
     "Stage",
     "Welcome",
+    "link_terms",
+    "supply_terms",
 ]
 
-Token = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z", max_length=32)]
 Images = Annotated[int, Meta(ge=1, le=4096)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 Party = Annotated[int, Meta(ge=0, le=1)]
 Dealing = Literal["client-aided", "dealer"]
+Stream = Literal["to party 1", "to party 0"]
+STREAMS: Final[tuple[Stream, ...]] = ("to party 1", "to party 0")
+Reveal = Literal["scores", "label", "top-k", "shares"]
 DEALINGS: Final[tuple[Dealing, ...]] = ("client-aided", "dealer")
 
 
 class Open(Head, frozen=True, tag=20):
     """Owner: opens a session under a token of its own, the same at both parties; says who deals."""
 
+    key: PublicKey
     session: Token
     dealing: Dealing
     model: Name | None = None
 
 
 class Welcome(Head, frozen=True, tag=21):
-    """Party: the program. Body: with the owner as dealer party 1 puts the weight seed (32 bytes) first; the program."""
+    """Party: the program, and whom it knows as the other party.
 
+    Body: with the owner as dealer party 1 puts the weight seed (32 bytes) first; the program.
+    """
+
+    key: PublicKey
     party: Party
+    peer: Fingerprint
     model: Name
     program: Fingerprint
+    reveal: Reveal
     preparation: InputPreparation | None = None
 
 
 class Prepare(Head, frozen=True, tag=22):
-    """Owner: get ready for so many images. Body: with the owner as dealer the seed and, to party 1, the corrections."""
+    """Owner: get ready for so many images. Body: with the owner as dealer the seed and, to party 1, the corrections.
+
+    `seconds` is how long the owner goes on waiting, here and in `Input` and `Fetch`.
+    """
 
     request: Number
     images: Images
     correlation: Token
+    seconds: Seconds
 
 
 class Prepared(Head, frozen=True, tag=23):
@@ -87,6 +116,15 @@ class Input(Head, frozen=True, tag=24):
     """Owner: run. Body: this party's share of the images."""
 
     request: Number
+    seconds: Seconds
+
+
+class Fetch(Head, frozen=True, tag=26):
+    """Owner: give me the output of a request of an earlier session, whose connection broke. Nothing is run again."""
+
+    session: Token
+    request: Number
+    seconds: Seconds
 
 
 class Output(Head, frozen=True, tag=25):
@@ -102,10 +140,11 @@ class Output(Head, frozen=True, tag=25):
 class Join(Head, frozen=True, tag=30):
     """Party 0: one direction of the link for a session, or for filling the stock; what it knows already."""
 
+    key: PublicKey
     session: Token
     owner: Fingerprint
     dealing: Dealing
-    stream: Literal["to party 1", "to party 0"]
+    stream: Stream
     purpose: Literal["session", "stock"] = "session"
     program: Fingerprint | None = None
     epochs: Annotated[tuple[Token, ...], Meta(max_length=8)] = ()
@@ -114,6 +153,8 @@ class Join(Head, frozen=True, tag=30):
 class Joined(Head, frozen=True, tag=31):
     """Party 1: program and weight mask of the session. Body: the program, if party 0 lacks it."""
 
+    key: PublicKey
+    model: Name
     program: Fingerprint
     epoch: Token
     weights: bool
@@ -122,12 +163,16 @@ class Joined(Head, frozen=True, tag=31):
 class Engage(Head, frozen=True, tag=40):
     """Party: which program and weight mask it wants correlations for. Body, from party 1: weight seed and program."""
 
+    key: PublicKey
     party: Party
+    program: Fingerprint
     epoch: Token
 
 
 class Engaged(Head, frozen=True, tag=41):
     """Dealer: agreed."""
+
+    key: PublicKey
 
 
 class Deal(Head, frozen=True, tag=42):
@@ -145,8 +190,8 @@ class Dealt(Head, frozen=True, tag=43):
 
 CATALOGUE: Final = Catalogue(
     {
-        9: Refusal, 10: Hangup, 11: Bye, 20: Open, 21: Welcome, 22: Prepare, 23: Prepared, 24: Input, 25: Output, 30: Join,
-        31: Joined, 40: Engage, 41: Engaged, 42: Deal, 43: Dealt,
+        9: Refusal, 10: Hangup, 11: Bye, 20: Open, 21: Welcome, 22: Prepare, 23: Prepared, 24: Input, 25: Output, 26: Fetch,
+        30: Join, 31: Joined, 40: Engage, 41: Engaged, 42: Deal, 43: Dealt,
     },
     {Welcome: 4096, Refusal: 16384, Hangup: 16384, Bye: 64},
 )  # fmt: skip
@@ -171,6 +216,7 @@ class Stage(enum.Enum):
     PREPARING = "preparing"
     ARMED = "armed"
     RUNNING = "running"
+    FETCHING = "fetching"
     JOINING = "joining"
     LINKED = "linked"
     ENGAGING = "engaging"
@@ -227,12 +273,13 @@ VISIT: Final = _rules(
     {
         Stage.START: {Open: Stage.OPENING},
         Stage.OPENING: {Welcome: Stage.READY},
-        Stage.READY: {Prepare: Stage.PREPARING, Bye: Stage.CLOSED},
+        Stage.READY: {Prepare: Stage.PREPARING, Fetch: Stage.FETCHING, Bye: Stage.CLOSED},
+        Stage.FETCHING: {Output: Stage.READY, Refusal: Stage.READY},
         Stage.PREPARING: {Prepared: Stage.ARMED, Refusal: Stage.READY},
         Stage.ARMED: {Input: Stage.RUNNING, Bye: Stage.CLOSED},
         Stage.RUNNING: {Output: Stage.READY, Refusal: Stage.READY},
     },
-    {Role.OWNER: {Open, Prepare, Input, Bye}, Role.PARTY: {Welcome, Prepared, Output, Refusal, Hangup}},
+    {Role.OWNER: {Open, Prepare, Input, Fetch, Bye}, Role.PARTY: {Welcome, Prepared, Output, Refusal, Hangup}},
     {Role.PARTY: {Stage.START, Stage.READY, Stage.ARMED}, Role.OWNER: set()},
 )
 """An owner and a party."""
@@ -255,3 +302,19 @@ SUPPLY: Final = _rules(
     {Role.DEALER: {Stage.START, Stage.READY}, Role.PARTY: set()},
 )
 """A party and the dealer."""
+
+
+def link_terms(asked: Join, answered: Joined, party_0: str, party_1: str) -> Terms:
+    """What one connection of a link is for, in the words that both parties bind it to."""
+    return Terms(
+        protocol="join", session=asked.session, owner=asked.owner, party_0=party_0, party_1=party_1, dealing=asked.dealing,
+        model=answered.model, program=answered.program, weights=answered.epoch, purpose=f"{asked.purpose}, {asked.stream}",
+    )  # fmt: skip
+
+
+def supply_terms(asked: Engage, party: str, dealer: str) -> Terms:
+    """What a party's connection to the dealer is for."""
+    return Terms(
+        protocol="supply", dealer=dealer, program=asked.program, weights=asked.epoch, dealing="dealer",
+        party_0="" if asked.party else party, party_1=party if asked.party else "",
+    )  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,15 +15,17 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from protocols.binding import Terms
 from protocols.conversation import Conversation, Received
-from protocols.errors import RefusedError
-from protocols.identity import PARTY_ROLES
-from protocols.messages import Bye
+from protocols.errors import BrokenError, RefusedError
+from protocols.messages import Bye, Code
+from protocols.pki import Bundle
 from protocols.sharing.dealer import dealt_pieces
 from protocols.sharing.messages import (
     VISIT,
     Caps,
     Dealing,
+    Fetch,
     Input,
     Open,
     Output,
@@ -34,7 +36,7 @@ from protocols.sharing.messages import (
     Welcome,
 )
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial
+from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import BlobError, LocalProtocolError, RemoteProtocolError, SecureImgError
@@ -46,6 +48,10 @@ Address = tuple[str, int]
 
 _TURN: Final = 0.25
 _GRACE: Final = 0.5
+_PAUSE: Final = 0.2
+_PASSING: Final = frozenset({Code.BUSY, Code.RATE, Code.SHUTTING_DOWN, Code.PEER})
+_ENDED: Final = frozenset({Code.TIMEOUT, Code.SHUTTING_DOWN})
+_SECOND_HAND: Final = frozenset({Code.PEER, Code.DEALER})
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,11 @@ class SharesClient:
     model : str, optional
         Name or fingerprint of the program expected.
     timeout : float
-        Seconds to wait for an answer.
+        Seconds to wait for an answer. The parties are told, and give up by then, too.
+    retry : float
+        Seconds to go on trying when a connection breaks. An answer that was under way is fetched, not computed again.
+    pins : mapping of role to fingerprints, optional
+        Certificates accepted for "party-0" and "party-1"; a role that is not named: all of the authority's.
 
     Raises
     ------
@@ -131,21 +141,47 @@ class SharesClient:
         dealing: Dealing,
         model: str | None = None,
         timeout: float = 900.0,
+        retry: float = 30.0,
+        pins: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
-        self._timeout = timeout
+        self._parties = {"party-0": party_0, "party-1": party_1}
+        self._identity, self._model, self._pins = Path(identity), model, dict(pins or {})
+        self._timeout, self._retry = timeout, retry
         self.dealing = dealing
         self._requests = 0
+        self._session = ""
         self._ready: tuple[int, int] | None = None
         self._dealer: sharing.Dealer | None = None
-        context = bundle_context(Path(identity), ssl.PROTOCOL_TLS_CLIENT)
         self._talks: list[Talk] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        """Open a session at both parties."""
+        own = Bundle.load(self._identity).fingerprint
+        context = bundle_context(self._identity, ssl.PROTOCOL_TLS_CLIENT)
+        self._hang_up()
+        self._talks, self._ready = [], None
+        self._session = secrets.token_hex(16)
+        seen: list[str] = []
         try:
-            for role, address in (("party-0", party_0), ("party-1", party_1)):
-                wire = Wire(dial(*address, context, min(timeout, 30.0), PARTY_ROLES[role]))
-                self._talks.append(Talk(Conversation(Role.OWNER, Caps(), VISIT), wire, timeout))
-            session = secrets.token_hex(16)
-            heard = self._ask([(Open(session=session, dealing=dealing, model=model), b"")] * 2, Welcome)
-            self.program = self._learn(heard)
+            for role, address in self._parties.items():
+                sock = dial(*address, context, min(self._timeout, 30.0), role, self._pins.get(role, frozenset()))
+                seen.append(peer_fingerprint(sock))
+                self._talks.append(Talk(Conversation(Role.OWNER, Caps(), VISIT), Wire(sock), self._timeout))
+            questions: list[tuple[Any, Any]] = [
+                (Open(key=talk.conversation.key, session=self._session, dealing=self.dealing, model=self._model), b"")
+                for talk in self._talks
+            ]
+            heard = self._ask(questions, Welcome)
+            self.program = self._learn(heard, seen)
+            for talk in self._talks:
+                talk.conversation.bind(
+                    Terms(
+                        protocol="visit", session=self._session, owner=own, party_0=seen[0], party_1=seen[1],
+                        dealing=self.dealing, model=self.program.model, program=self.program.fingerprint,
+                        reveal=self.program.reveal,
+                    )
+                )  # fmt: skip
         except BaseException:
             self._hang_up()
             raise
@@ -158,18 +194,29 @@ class SharesClient:
     ) -> None:
         self.close()
 
-    def _learn(self, heard: list[Received]) -> sharing.PublicProgram:
+    def _learn(self, heard: list[Received], seen: list[str]) -> sharing.PublicProgram:
+        """Take the program that both parties offer, if they mean the same one and each other."""
         bodies = [item.body or b"" for item in heard]
+        welcomes: list[Welcome] = [item.message for item in heard]
         seed = b""
         if self.dealing == "client-aided":
             seed, bodies[1] = bodies[1][:SEED_BYTES], bodies[1][SEED_BYTES:]
-        if bodies[0] != bodies[1] or heard[0].message.party != 0 or heard[1].message.party != 1:
+        if bodies[0] != bodies[1] or welcomes[0].party != 0 or welcomes[1].party != 1:
             raise RemoteProtocolError("the two parties offer different programs: do not send them anything")
+        for number, welcome in enumerate(welcomes):
+            if welcome.peer != seen[1 - number]:
+                raise RemoteProtocolError(
+                    f"party {number} works with another party {1 - number} (certificate {welcome.peer[:16]}) than the one "
+                    f"connected to ({seen[1 - number][:16]}): check the addresses with the operators"
+                )
         try:
             public = sharing.PublicProgram.from_bytes(bodies[0])
         except BlobError as error:
             raise RemoteProtocolError(f"the parties' program: {error}") from None
-        self.preparation = heard[0].message.preparation
+        for number, welcome in enumerate(welcomes):
+            if (welcome.model, welcome.program, welcome.reveal) != (public.model, public.fingerprint, public.reveal):
+                raise RemoteProtocolError(f"party {number} names another program than it sends: do not trust it")
+        self.preparation = welcomes[0].preparation
         if self.dealing == "client-aided":
             self._dealer = sharing.Dealer(public, seed)
         return public
@@ -184,9 +231,24 @@ class SharesClient:
         """
         if self._ready is not None:
             raise LocalProtocolError("a run is prepared already: call run first")
+        if any(talk.conversation.state is Stage.CLOSED for talk in self._talks):
+            self._connect()
+        try:
+            return self._prepare(images)
+        except (BrokenError, RefusedError) as error:
+            if isinstance(error, RefusedError) and error.code not in _ENDED:
+                raise
+            ended = error
+        try:
+            self._reconnect()  # nothing is lost but a correlation, which is never used now
+        except RemoteProtocolError:
+            raise ended from None
+        return self._prepare(images)
+
+    def _prepare(self, images: int) -> Offline:
         start = time.perf_counter()
         request, self._requests = self._requests, self._requests + 1
-        message = Prepare(request=request, images=images, correlation=secrets.token_hex(16))
+        message = Prepare(request=request, images=images, correlation=secrets.token_hex(16), seconds=self._timeout)
         if self._dealer is None:
             heard = self._ask([(message, b"")] * 2, Prepared)
         else:
@@ -221,10 +283,13 @@ class SharesClient:
             raise LocalProtocolError(f"prepared for {count} image(s), got {len(array)}")
         start = time.perf_counter()
         seed, share = sharing.share_images(self.program, array)
-        message = Input(request=request)
+        message = Input(request=request, seconds=self._timeout)
         size = self.program.result_bytes(count)
         parts = [np.empty(size, dtype=np.uint8) for _ in self._talks]
-        heard = self._ask([(message, seed), (message, share.data)], Output, parts)
+        try:
+            heard = self._ask([(message, seed), (message, share.data)], Output, parts)
+        except BrokenError:
+            heard = self._fetch(request, parts)
         for number, item in enumerate(heard):
             if item.body is not None:  # of another size than a result
                 raise RemoteProtocolError(
@@ -239,6 +304,32 @@ class SharesClient:
             (outputs[0].peak_rss, outputs[1].peak_rss), len(seed) + share.size, first.size + second.size,
             (sharing.expand_share(self.program, seed, count), share),
         )  # fmt: skip
+
+    def _fetch(self, request: int, parts: list[NDArray[np.uint8]]) -> list[Received]:
+        """Get the answer of a request whose connections broke. The parties run nothing again; it may be gone."""
+        session, program = self._session, self.program.fingerprint
+        self._reconnect()
+        if self.program.fingerprint != program:
+            raise BrokenError("the connection broke, and the parties run another model now: ask again")
+        message = Fetch(session=session, request=request, seconds=self._timeout)
+        return self._ask([(message, b"")] * 2, Output, parts)
+
+    def _reconnect(self) -> None:
+        """Open a new session; a party that restarts is given a while."""
+        deadline, pause = time.monotonic() + self._retry, _PAUSE
+        while True:
+            try:
+                self._connect()
+            except RefusedError as refusal:
+                if refusal.code not in _PASSING or time.monotonic() + pause > deadline:
+                    raise
+            except RemoteProtocolError:
+                if time.monotonic() + pause > deadline:
+                    raise
+            else:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
 
     def close(self) -> None:
         """Say goodbye and close both connections."""
@@ -269,7 +360,7 @@ class SharesClient:
             for number in {0, 1} - heard.keys() - failures.keys():
                 left = deadline - time.monotonic()
                 if left <= 0 and failures:
-                    raise failures[min(failures)]
+                    raise _reason(failures)
                 try:
                     with self._blaming(number):
                         try:
@@ -288,7 +379,7 @@ class SharesClient:
                     failures[number] = error
                     deadline = min(deadline, time.monotonic() + _GRACE)
         if failures:
-            raise failures[min(failures)]
+            raise _reason(failures)
         return [heard[number] for number in sorted(heard)]
 
     @contextlib.contextmanager
@@ -302,11 +393,25 @@ class SharesClient:
         who = f"party {number}"
         try:
             yield
+        except BrokenError as error:
+            raise BrokenError(f"{who}: {error}") from None
         except TimeoutError:
             raise RemoteProtocolError(f"{who} did not answer within {self._timeout:g} s") from None
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            raise RemoteProtocolError(f"the connection to {who} broke ({reason})") from None
+            raise BrokenError(f"the connection to {who} broke ({reason})") from None
+
+
+def _reason(failures: Mapping[int, Exception]) -> Exception:
+    """Of what both parties say, what came first: a party that lost the other one only knows that."""
+
+    def rank(number: int) -> tuple[int, int]:
+        error = failures[number]
+        if not isinstance(error, RefusedError):
+            return 1, number
+        return (2 if error.code in _SECOND_HAND else 0), number
+
+    return failures[min(failures, key=rank)]
 
 
 def _sink(kind: type[Any], memory: NDArray[np.uint8] | None) -> Callable[[Any, int], memoryview | None]:

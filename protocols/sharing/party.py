@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.conversation import Conversation
-from protocols.memory_use import peak_memory
-from protocols.messages import Bye, Code, Hangup
-from protocols.preparation import preparation_for
+from protocols.errors import RefusedError
+from protocols.messages import Code
+from protocols.operations import Observer
+from protocols.owner_limits import OwnerGate, OwnerLimits
+from protocols.pki import Bundle
+from protocols.results import Results
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
 from protocols.sharing.listener import Guest, Listener
-from protocols.sharing.messages import (
-    VISIT,
-    Caps,
-    Dealing,
-    Input,
-    Open,
-    Output,
-    Prepare,
-    Prepared,
-    Role,
-    Stage,
-    Welcome,
-)
+from protocols.sharing.messages import Caps, Dealing
+from protocols.sharing.session import Session
 from protocols.sharing.stock import Stock, agree
-from protocols.sharing.talk import Talk
-from protocols.wire import Wire
+from protocols.sharing.visit import Visit
 from secureimg import sharing
-from secureimg.errors import BlobError, BudgetError, RemoteProtocolError, SecureImgError
+from secureimg.errors import BlobError, BudgetError, RemoteProtocolError
 from secureimg.sharing.streams import SEED_BYTES
 
-__all__ = ["Address", "Bytes", "PartyLimits", "PartyServer", "Session", "Trouble"]
-
-_log = logging.getLogger(__name__)
-
+__all__ = ["Address", "PartyLimits", "PartyServer", "Pins", "SharedAnswer"]
 
 Bytes = NDArray[np.uint8]
 Address = tuple[str, int]
+Pins = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,8 @@ class PartyLimits:
         Seconds between an owner's requests.
     dealer : float
         Seconds that the dealer process may be silent: it may be at work for another session.
+    drain : float
+        Seconds that a stopping party gives to runs under way.
     caps : Caps
         Largest bodies.
     """
@@ -69,38 +59,30 @@ class PartyLimits:
     patience: float = 30.0
     idle: float = 600.0
     dealer: float = 60.0
+    drain: float = 30.0
     caps: Caps = field(default_factory=Caps)
 
 
-class Trouble(Exception):
-    """Something that ends a session, or one request of it."""
+@dataclass(frozen=True)
+class SharedAnswer:
+    """What a party found out for an owner: its share of the result, and what that took.
 
-    def __init__(self, code: Code, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self.code, self.remedy = code, remedy
+    Attributes
+    ----------
+    share : ndarray of uint8
+        This party's share of what the program reveals.
+    rounds : int
+    seconds, offline_seconds : float
+        In the run, and in getting ready for it.
+    sent : int
+        Bytes to the other party.
+    """
 
-
-@dataclass
-class Session:
-    """What a session of an owner has gathered at one party."""
-
-    token: str
-    owner: str
-    dealing: Dealing
-    link: Link
-    runner: sharing.PartyZero | sharing.PartyOne
-    public: sharing.PublicProgram
-    epoch: str
-    weight_seed: bytes = field(default=b"", repr=False)
-    supply: Supply | None = None
-    weights: int = 0
-    ready: tuple[int, str, sharing.Prepared] | None = None
-
-    def close(self) -> None:
-        """Close everything but the owner's connection."""
-        self.link.close()
-        if self.supply is not None:
-            self.supply.close()
+    share: Bytes = field(repr=False)
+    rounds: int
+    seconds: float
+    offline_seconds: float
+    sent: int
 
 
 class PartyServer:
@@ -110,8 +92,21 @@ class PartyServer:
     ----------
     identity : Path
         This party's bundle.
-    dealers : mapping
-        "client-aided" and "dealer" as far as they are allowed; the dealer with its address.
+    client_aided : bool
+        Whether an owner may deal for its own images.
+    dealer : (str, int) or None
+        Where the dealer process listens, if one may be used.
+    state : Path, optional
+        Directory for what must outlive a restart: correlations made ahead, counts of releases.
+    host, port : str, int
+        Where to listen; port 0 takes a free one.
+    limits : PartyLimits, optional
+    owner_limits : OwnerLimits, optional
+        What one owner may ask for.
+    observer : Observer, optional
+        Is told of every session, answer and refusal. What it cannot record is not answered.
+    pins : mapping of role to fingerprints, optional
+        Certificates accepted for "party-0", "party-1", "dealer", "owner"; a role that is not named: all of the authority's.
     """
 
     number: int
@@ -122,167 +117,182 @@ class PartyServer:
         *,
         client_aided: bool,
         dealer: Address | None,
-        store: Path | None = None,
+        state: Path | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         limits: PartyLimits | None = None,
+        owner_limits: OwnerLimits | None = None,
+        observer: Observer | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self.identity = identity
+        self.fingerprint = Bundle.load(identity).fingerprint
         self.limits = limits or PartyLimits()
+        self.observer = observer or Observer()
+        self.pins = dict(pins or {})
+        self.gate = OwnerGate(owner_limits or OwnerLimits(), state)
+        self.results: Results[SharedAnswer] = Results(lambda answer: answer.share.size)
+        self.stopping = threading.Event()
         self._client_aided, self._dealer = client_aided, dealer
-        self._stock = Stock(store, self.number) if store is not None else None
-        self.listener = Listener(identity, host, port, self._serve, connections=self.limits.connections)
+        self._stock = Stock(state, self.number) if state is not None else None
+        self._visits: set[Visit] = set()
+        self._change = threading.Condition()
+        self.listener = Listener(
+            identity, host, port, self._serve, connections=self.limits.connections,
+            roles={"owner", "party-0"} if self.number else {"owner"}, pins=self.pins,
+        )  # fmt: skip
+        self.observer.gauge("sessions", "Sessions with owners that are open.", lambda: len(self._visits))
+        self.observer.gauge("stock", "Correlations ready for use.", self._ready)
 
     def close(self) -> None:
-        """Stop listening and give the stock up."""
+        """Take no new sessions, let runs under way end within the limit `drain`, then close everything."""
+        self.stopping.set()
+        self.listener.stop()
+        deadline = time.monotonic() + self.limits.drain
+        with self._change:
+            while self._visits and (left := deadline - time.monotonic()) > 0:
+                self._change.wait(left)
         self.listener.close()
         if self._stock is not None:
             self._stock.close()
+        self.gate.close()
 
     # --------------------------------------------------------------------------------------------------- connections
 
     def _serve(self, guest: Guest) -> None:
-        if guest.role == "owner":
-            self._visit(guest)
-        else:
+        if guest.role != "owner":
             self._join(guest)
+            return
+        visit = Visit(self, guest)
+        with self._change:
+            self._visits.add(visit)
+        try:
+            visit.run()
+        finally:
+            with self._change:
+                self._visits.discard(visit)
+                self._change.notify_all()
 
     def _join(self, guest: Guest) -> None:
         raise RemoteProtocolError(f"{guest.role} has nothing to ask of party {self.number}")
 
-    def _visit(self, guest: Guest) -> None:
-        """Serve one owner's connection to its end."""
-        talk = Talk(Conversation(Role.PARTY, self.limits.caps, VISIT), Wire(guest.sock), self.limits.patience)
-        session: Session | None = None
-        linger = True
-        try:
-            opened = talk.hear().message
-            assert isinstance(opened, Open)
-            session = self._open(opened, guest)
-            self._converse(talk, session)
-        except Trouble as trouble:
-            _log.warning("owner %s: %s", guest.fingerprint[:12], trouble)
-            _hang_up(talk, trouble.code, str(trouble), trouble.remedy)
-        except RemoteProtocolError as error:
-            _log.warning("owner %s: %s", guest.fingerprint[:12], error)
-            _hang_up(talk, Code.MALFORMED, str(error), "use equal releases of secureimg")
-        except TimeoutError:
-            _hang_up(talk, Code.TIMEOUT, "no message within the time allowed", "connect again")
-        except OSError as error:
-            linger = False
-            _log.info("owner %s: connection lost (%s)", guest.fingerprint[:12], type(error).__name__)
-        except Exception:  # noqa: BLE001 - our own fault: this session ends, the others go on
-            _log.exception("owner %s: internal error", guest.fingerprint[:12])
-            _hang_up(talk, Code.INTERNAL, "internal error of the party", "tell its operator, who finds it in the log")
-        finally:
-            if session is not None:
-                session.close()
-            talk.wire.close(linger=linger)
+    # ---------------------------------------------------------------------------------------------------------- runs
 
-    def _converse(self, talk: Talk, session: Session) -> None:
-        public = session.public
-        body = public.to_bytes()
-        if self.number == 1 and session.dealing == "client-aided":
-            body = session.weight_seed + body
-        preparation = preparation_for(public.preprocessing)
-        talk.say(
-            Welcome(party=self.number, model=public.model, program=public.fingerprint, preparation=preparation), body
-        )
-        memory: list[Bytes] = []
+    def open(self, token: str, owner: str, dealing: Dealing, model: str | None) -> Session:
+        """Begin a session of an owner: a link to the other party and the program, under the same token as there.
 
-        def sink(message: object, size: int) -> memoryview | None:
-            if isinstance(message, Prepare):
-                wanted = self._dealt_bytes(session, message.images)
-                if size != wanted:
-                    raise RemoteProtocolError(
-                        f"{size} bytes of correlation for {message.images} image(s), expected {wanted}"
-                    )
-                memory[:] = [np.empty(size, dtype=np.uint8)]
-                return memory[0].data
-            if isinstance(message, Input):
-                images = session.ready[2].images if session.ready else 0
-                wanted = SEED_BYTES if self.number == 0 else public.share_bytes(images)
-                if size != wanted:
-                    raise RemoteProtocolError(f"an input share of {size} bytes, expected {wanted}")
-                memory[:] = [np.empty(size, dtype=np.uint8)]
-                return memory[0].data
-            return None
+        Raises
+        ------
+        RefusedError
+            If this dealing is not allowed, the model is another, or the other party cannot be reached.
+        """
+        raise NotImplementedError
 
-        while not isinstance((heard := talk.hear(self.limits.idle, sink)).message, Bye):
-            arrived = memory.pop() if memory else np.empty(0, dtype=np.uint8)
-            if isinstance(heard.message, Prepare):
-                self._prepare(talk, session, heard.message, arrived)
-            else:
-                self._run(talk, session, heard.message, arrived)
+    def public(self) -> sharing.PublicProgram:
+        """Return the program that sessions of now would run.
 
-    def _dealt_bytes(self, session: Session, images: int) -> int:
-        """Bytes that the owner sends with `Prepare`."""
-        if session.dealing != "client-aided":
-            return 0
-        return SEED_BYTES + (sharing.cost_of(session.public, images).offline_bytes if self.number else 0)
+        Raises
+        ------
+        SecureImgError
+            If the other party, who has it, cannot be reached.
+        """
+        raise NotImplementedError
 
-    def _prepare(self, talk: Talk, session: Session, message: Prepare, body: Bytes) -> None:
-        start = time.perf_counter()
-        before = session.supply.received if session.supply else 0
-        needed = SEED_BYTES + sharing.cost_of(session.public, message.images).offline_bytes
+    def prepare(
+        self, session: Session, images: int, correlation: str, given: Bytes, deadline: float
+    ) -> sharing.Prepared:
+        """Get a correlation, from the owner (`given`), the stock or the dealer, and work it in.
+
+        Raises
+        ------
+        RefusedError
+            If there is none to be had.
+        """
+        needed = SEED_BYTES + sharing.cost_of(session.public, images).offline_bytes
         if needed > self.limits.caps.corrections:  # party 0 gets a seed, but its work and memory grow alike
-            said = f"{message.images} images need {needed} bytes of corrections, the limit is {self.limits.caps.corrections}"
-            raise Trouble(Code.DEALER, said, "send fewer images at a time")
+            said = f"{images} images need {needed} bytes of corrections, the limit is {self.limits.caps.corrections}"
+            raise RefusedError(Code.DEALER, said, "send fewer images at a time")
         size = needed - SEED_BYTES if self.number else 0
+        session.link.allow(deadline)
         try:
             if session.dealing == "client-aided":
-                seed, corrections = body[:SEED_BYTES].tobytes(), body[SEED_BYTES:]
-                dealt = body.size
+                seed, corrections = given[:SEED_BYTES].tobytes(), given[SEED_BYTES:]
             else:
-                taken = agree(self._stock, session.link, self.number, session.public, message.images, session.epoch)
+                taken = agree(self._stock, session.link, self.number, session.public, images, session.epoch)
                 if taken is not None:
                     seed, corrections = taken
                     self._taken()
                 else:
-                    seed, corrections = self._supply(session).fetch(message.correlation, message.images, size)
-                dealt = (session.supply.received if session.supply else 0) - before
+                    seed, corrections = self._supply(session).fetch(correlation, images, size, deadline)
         except (RemoteProtocolError, BlobError, BudgetError) as error:
-            raise Trouble(Code.DEALER, str(error), "see to the dealer, then open a new session") from None
+            raise RefusedError(Code.DEALER, str(error), "see to the dealer, then open a new session") from None
         runner = session.runner
         if isinstance(runner, sharing.PartyZero):
-            prepared = runner.prepare(message.images, seed)
-        else:
-            prepared = runner.prepare(message.images, seed, corrections)
-        session.ready = message.request, message.correlation, prepared
-        seconds = time.perf_counter() - start
-        weights, session.weights = session.weights, 0
-        talk.say(Prepared(request=message.request, seconds=seconds, dealt=dealt, weights=weights))
+            return runner.prepare(images, seed)
+        return runner.prepare(images, seed, corrections)
 
-    def _run(self, talk: Talk, session: Session, message: Input, body: Bytes) -> None:
-        assert session.ready is not None
-        request, correlation, prepared = session.ready
-        session.ready = None
-        if message.request != request:
-            raise RemoteProtocolError(f"input for request {message.request}, prepared was {request}")
+    def compute(
+        self,
+        session: Session,
+        prepared: sharing.Prepared,
+        share: Bytes | sharing.Handed,
+        name: str,
+        deadline: float,
+        offline: float = 0.0,
+    ) -> SharedAnswer:
+        """Run the program on a share, together with the other party.
+
+        Parameters
+        ----------
+        name : str
+            What both parties must be about to run: request and correlation.
+        deadline : float
+            On the clock of `time.monotonic`.
+        offline : float
+            Seconds that getting ready took, to be told with the answer.
+
+        Raises
+        ------
+        RefusedError
+            If the other party is gone, late, or about to run something else; nothing is revealed then.
+        """
         start, before = time.perf_counter(), session.link.sent
+        session.link.allow(deadline)
         try:
-            _agree(
-                session.link, f"{session.token} {request} {correlation} {prepared.images} {session.public.fingerprint}"
-            )
-            result = session.runner.run(prepared, body, session.link)
+            _agree(session.link, f"{session.token} {name} {prepared.images} {session.public.fingerprint}")
+            result = session.runner.run(prepared, share, session.link)
             session.link.flush()
         except RemoteProtocolError as error:
-            raise Trouble(Code.PEER, str(error), "open a new session; nothing was revealed") from None
-        output = Output(
-            request=request, seconds=time.perf_counter() - start, rounds=result.rounds, sent=session.link.sent - before,
-            peak_rss=peak_memory(),
+            raise RefusedError(Code.PEER, str(error), "open a new session; nothing was revealed") from None
+        return SharedAnswer(
+            result.share, result.rounds, time.perf_counter() - start, offline, session.link.sent - before
+        )
+
+    def record(self, session: Session, request: str, images: int, answer: SharedAnswer) -> None:
+        """Count an answer and write it down, before it leaves.
+
+        Raises
+        ------
+        RefusedError, SecureImgError
+            If the owner has had as many as it may, or it cannot be written down: the answer must not leave then.
+        """
+        self.gate.release(session.owner, images)
+        self.observer.answered(
+            session.owner, session=f"{session.token} {request}", model=session.public.model,
+            program=session.public.fingerprint, images=images, reveal=session.public.reveal, seconds=answer.seconds,
+            waited=0.0,
         )  # fmt: skip
-        talk.say(output, result.share.data)
 
     # -------------------------------------------------------------------------------------------------------- dealing
 
-    def _allow(self, dealing: Dealing) -> None:
+    def allow(self, dealing: Dealing) -> None:
+        """Let this way of dealing pass, or raise `RefusedError`."""
         if self._client_aided if dealing == "client-aided" else self._dealer is not None:
             return
         allowed = [
             name for name, on in (("client-aided", self._client_aided), ("dealer", self._dealer is not None)) if on
         ]
-        raise Trouble(Code.UNKNOWN_DEALER, f"this party does not accept the dealer {dealing!r}",
+        raise RefusedError(Code.UNKNOWN_DEALER, f"this party does not accept the dealer {dealing!r}",
                        f"ask for one of: {', '.join(allowed)}")  # fmt: skip
 
     def _supply(self, session: Session) -> Supply:
@@ -293,14 +303,16 @@ class PartyServer:
     def _engage(self, public: sharing.PublicProgram, epoch: str, weight_seed: bytes) -> Supply:
         """A connection to the dealer process for a program and weight mask."""
         assert self._dealer is not None
-        body = weight_seed + public.to_bytes() if self.number else b""
-        return Supply(self._dealer, self.identity, self.number, epoch, body, self.limits.dealer)
+        return Supply(
+            self._dealer, self.identity, self.number, epoch, public, weight_seed, self.limits.dealer,
+            pins=self.pins.get("dealer", frozenset()),
+        )  # fmt: skip
+
+    def _ready(self) -> int:
+        return self._stock.store.counts()["available"] if self._stock is not None else 0
 
     def _taken(self) -> None:
         """A correlation of the stock was used."""
-
-    def _open(self, message: Open, guest: Guest) -> Session:
-        raise NotImplementedError
 
 
 def _agree(link: Link, run: str) -> None:
@@ -311,10 +323,3 @@ def _agree(link: Link, run: str) -> None:
     link.receive(theirs)
     if not np.array_equal(own, theirs):
         raise RemoteProtocolError("the two parties are about to run different things: another request or correlation")
-
-
-def _hang_up(talk: Talk, code: Code, message: str, remedy: str) -> None:
-    if talk.conversation.state is Stage.CLOSED:
-        return
-    with contextlib.suppress(OSError, SecureImgError):
-        talk.say(Hangup(code=code, message=message[:2000], remedy=remedy[:2000]))

@@ -9,29 +9,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from typing import Any, Final, Literal
 
 from protocols.conversation import Conversation
 from protocols.errors import RefusedError
-from protocols.identity import PARTY_ROLES
 from protocols.messages import Code
 from protocols.sharing.link import Link
-from protocols.sharing.listener import Guest
-from protocols.sharing.messages import (
-    JOIN,
-    Dealing,
-    Join,
-    Joined,
-    Open,
-    Role,
-)
-from protocols.sharing.party import Address, PartyServer, Session, Trouble
+from protocols.sharing.messages import JOIN, STREAMS, Dealing, Join, Joined, Role, link_terms
+from protocols.sharing.party import Address, PartyServer
+from protocols.sharing.session import Session
 from protocols.sharing.stock import Keeper, order
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial
+from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import BlobError, KeyMaterialError, RemoteProtocolError
@@ -49,12 +38,13 @@ class PartyZeroServer(PartyServer):
     identity : Path
     peer : (str, int)
         Where party 1 listens.
-    client_aided : bool
-        Whether an owner may deal for its own images.
-    dealer : (str, int) or None
-        Where the dealer process listens, if one may be used.
     program : secureimg.sharing.Program, optional
         The model, if its weights are public.
+    stock : (int, int)
+        Correlations for one image that are made ahead: when fewer than the first number are left, up to the second. Needs a
+        dealer process and a state directory.
+    **options
+        As for `PartyServer`.
     """
 
     number = 0
@@ -65,18 +55,18 @@ class PartyZeroServer(PartyServer):
         peer: Address,
         *,
         program: sharing.Program | None = None,
-        ahead: int = 0,
-        **options: object,
+        stock: tuple[int, int] = (0, 0),
+        **options: Any,
     ) -> None:
-        super().__init__(identity, **options)  # type: ignore[arg-type]
+        super().__init__(identity, **options)
         self._peer = peer
         self._program = program
         self._lock = threading.Lock()
-        if ahead and (self._stock is None or self._dealer is None):
-            raise KeyMaterialError("correlations are made ahead by a dealer process and kept in a store: name both")
+        if stock[1] and (self._stock is None or self._dealer is None):
+            raise KeyMaterialError("correlations are made ahead by a dealer process and kept on disk: name both")
         self._programs: OrderedDict[str, sharing.PublicProgram] = OrderedDict()
         self._runners: OrderedDict[str, sharing.PartyZero] = OrderedDict()
-        self._keeper = Keeper(ahead, self._restock) if ahead else None
+        self._keeper = Keeper(*stock, self._restock) if stock[1] else None
 
     def close(self) -> None:
         """Stop filling the stock, then as for both parties."""
@@ -84,32 +74,53 @@ class PartyZeroServer(PartyServer):
             self._keeper.close()
         super().close()
 
+    def public(self) -> sharing.PublicProgram:
+        """Ask party 1 for the program that it runs now."""
+        session = self._join_peer(secrets.token_hex(16), self.fingerprint, self._some_dealing(), "stock")
+        session.close()
+        return session.public
+
+    def _some_dealing(self) -> Dealing:
+        return "dealer" if self._dealer is not None else "client-aided"
+
     def _taken(self) -> None:
         if self._keeper is not None:
             self._keeper.look()
 
-    def _restock(self, goal: int) -> None:
-        """Have correlations made until there are `goal` for the model that party 1 runs now."""
+    def _restock(self, low: int, high: int) -> None:
+        """Have correlations made up to `high`, if there are fewer than `low` for the model that party 1 runs now."""
         assert self._stock is not None
-        own = x509.load_pem_x509_certificate(self.identity.read_bytes()).fingerprint(hashes.SHA256()).hex()
-        session = self._join_peer(secrets.token_hex(16), own, "dealer", "stock")
+        session = self._join_peer(secrets.token_hex(16), self.fingerprint, "dealer", "stock")
         try:
             # what was made for another model or weight mask can never be used
             self._stock.store.discard(program=session.public.fingerprint, epoch=session.epoch)
             have = len(self._stock.store.available(program=session.public.fingerprint, images=1, epoch=session.epoch))
-            for _ in range(goal - have):
+            if have >= low:
+                return
+            for _ in range(high - have):
+                if self.stopping.is_set():
+                    return
                 order(self._stock, session.link, self._supply(session), session.public)
+            self.observer.event("stock filled", program=session.public.fingerprint, correlations=high)
         finally:
             session.close()
 
-    def _open(self, message: Open, guest: Guest) -> Session:
-        self._allow(message.dealing)
+    def open(self, token: str, owner: str, dealing: Dealing, model: str | None) -> Session:
+        """See `PartyServer.open`. Party 1 checks the name of the model."""
+        self.allow(dealing)
         try:
-            return self._join_peer(message.session, guest.fingerprint, message.dealing, "session")
+            session = self._join_peer(token, owner, dealing, "session")
         except RefusedError as refusal:
-            raise Trouble(Code.PEER, f"party 1 refused: {refusal}", "see to party 1, then connect again") from None
+            raise RefusedError(
+                Code.PEER,
+                f"party 1 refused ({refusal.code.value}): {refusal.message}",
+                "see to party 1, then connect again",
+            ) from None
         except (RemoteProtocolError, OSError) as error:
-            raise Trouble(Code.PEER, f"no link to party 1: {error}", "see to party 1, then connect again") from None
+            raise RefusedError(
+                Code.PEER, f"no link to party 1: {error}", "see to party 1, then connect again"
+            ) from None
+        return session
 
     def _join_peer(self, token: str, owner: str, dealing: Dealing, purpose: Literal["session", "stock"]) -> Session:
         """Open a link to party 1; get program and masked weights, if they are not here yet."""
@@ -118,26 +129,37 @@ class PartyZeroServer(PartyServer):
             # a session keeps what it says it knows: another one may push it out of the cache meanwhile
             programs, runners = OrderedDict(self._programs), OrderedDict(self._runners)
         known, epochs = list(programs), tuple(runners)
-        talks = []
+        talks: list[Talk] = []
+        socks: list[ssl.SSLSocket] = []
+        asked: list[Join] = []
         with contextlib.ExitStack() as opened:
-            for stream in ("to party 1", "to party 0"):
-                sock = dial(*self._peer, context, min(self.limits.patience, 10.0), PARTY_ROLES["party-1"])
+            for stream in STREAMS:
+                pins = self.pins.get("party-1", frozenset())
+                sock = dial(*self._peer, context, min(self.limits.patience, 10.0), "party-1", pins)
                 opened.callback(sock.close)
                 talk = Talk(Conversation(Role.ZERO, self.limits.caps, JOIN), Wire(sock), self.limits.patience)
-                talk.say(Join(
-                    session=token, owner=owner, dealing=dealing, purpose=purpose,
-                    stream="to party 1" if stream == "to party 1" else "to party 0",
+                asked.append(Join(
+                    key=talk.conversation.key, session=token, owner=owner, dealing=dealing, purpose=purpose, stream=stream,
                     program=known[-1] if known else None, epochs=epochs[-8:],
                 ))  # fmt: skip
-                talks.append((talk, sock))
-            answers = [talk.hear() for talk, _ in talks]
+                talk.say(asked[-1])
+                talks.append(talk)
+                socks.append(sock)
+            answers = [talk.hear() for talk in talks]
             joined: Joined = answers[1].message
+            peers = {peer_fingerprint(sock) for sock in socks}
+            if len(peers) != 1:
+                raise RemoteProtocolError("two different certificates answered for party 1")
+            peer = peers.pop()
+            for talk, question, answer in zip(talks, asked, answers, strict=True):
+                talk.conversation.bind(link_terms(question, answer.message, self.fingerprint, peer))
             public = self._learn(joined, answers[1].body or b"", programs)
-            link = Link(talks[0][1], talks[1][1], self.limits.patience)
+            taggers = talks[0].conversation.taggers[0], talks[1].conversation.taggers[1]
+            link = Link(socks[0], socks[1], taggers, self.limits.patience)
             opened.callback(link.close)
             runner, size = self._arm(joined, public, link, runners)
             opened.pop_all()
-        return Session(token, owner, dealing, link, runner, public, joined.epoch, weights=size)
+        return Session(token, owner, dealing, peer, link, runner, public, joined.epoch, weights=size)
 
     def _learn(
         self, joined: Joined, body: bytes, programs: Mapping[str, sharing.PublicProgram]
@@ -155,6 +177,8 @@ class PartyZeroServer(PartyServer):
         ):
             raise RemoteProtocolError("party 1 runs a model with public weights that party 0 was not started with")
         with self._lock:
+            if self._keeper is not None and self._programs and public.fingerprint not in self._programs:
+                self._keeper.look()  # party 1 has another model: what is in stock is of no use
             self._programs[public.fingerprint] = public
             while len(self._programs) > _MODELS:
                 self._programs.popitem(last=False)

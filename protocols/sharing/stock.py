@@ -13,10 +13,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.identity import write_private
+from protocols.private_files import write_private
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
-from secureimg.errors import BlobError, BudgetError, KeyMaterialError, RemoteProtocolError, SecureImgError
+from secureimg.errors import (
+    BlobError,
+    BudgetError,
+    KeyMaterialError,
+    ParameterError,
+    RemoteProtocolError,
+    SecureImgError,
+)
 from secureimg.sharing import Correlation, CorrelationStore, Program, PublicProgram, cost_of, fresh_seed
 from secureimg.sharing.streams import SEED_BYTES
 
@@ -27,6 +34,7 @@ _log = logging.getLogger(__name__)
 _OFFERED: Final = 16
 _TOKEN: Final = 32
 _PAUSE: Final = 5.0
+_LOOK: Final = 60.0
 _NONE: Final = "0" * _TOKEN
 
 Bytes = NDArray[np.uint8]
@@ -147,13 +155,18 @@ def order(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> No
     stock.put(supply, public, token, 1)
 
 
-def fill_orders(stock: Stock, link: Link, supply: Supply, public: PublicProgram) -> None:
-    """Party 1: keep what party 0 orders, until it leaves. What is of another model or weight mask goes: it is of no use."""
-    stock.store.discard(program=public.fingerprint, epoch=supply.epoch)
+def fill_orders(stock: Stock, link: Link, epoch: str, public: PublicProgram, engage: Callable[[], Supply]) -> None:
+    """Party 1: keep what party 0 orders, until it leaves. What is of another model or weight mask goes: it is of no use.
+
+    `engage` opens the connection to the dealer; it is called at the first order, if there is one.
+    """
+    stock.store.discard(program=public.fingerprint, epoch=epoch)
     token = np.zeros(_TOKEN, dtype=np.uint8)
+    supply: Supply | None = None
     while True:
         link.receive(token)
         try:
+            supply = supply or engage()
             stock.put(supply, public, token.tobytes().decode("ascii", "replace"), 1)
         except SecureImgError as error:
             _log.warning("stock: %s", error)
@@ -163,18 +176,22 @@ def fill_orders(stock: Stock, link: Link, supply: Supply, public: PublicProgram)
 
 
 class Keeper:
-    """Party 0's thread that keeps the stock full.
+    """Party 0's thread that keeps the stock between two watermarks.
 
     Parameters
     ----------
-    goal : int
-        Single-image correlations to hold.
+    low, high : int
+        Single-image correlations: when fewer than `low` are left, more are made, until there are `high`.
     restock : callable
-        Makes what is missing to the goal.
+        Looks and makes what is missing; gets both.
     """
 
-    def __init__(self, goal: int, restock: Callable[[int], None]) -> None:
-        self._goal, self._restock = goal, restock
+    def __init__(self, low: int, high: int, restock: Callable[[int, int], None]) -> None:
+        if not 0 < low <= high:
+            raise ParameterError(
+                f"a stock from {low} to {high} correlations: the first number must be 1 or more, and not above the second"
+            )
+        self._low, self._high, self._restock = low, high, restock
         self._wake = threading.Event()
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="stock", daemon=True)
@@ -191,10 +208,12 @@ class Keeper:
         self._thread.join(_PAUSE)
 
     def _run(self) -> None:
+        low = self._high  # at the start it is filled up
         while not self._stop:
-            pause: float | None = None
+            pause = _LOOK
             try:
-                self._restock(self._goal)
+                self._restock(low, self._high)
+                low = self._low
             except (SecureImgError, OSError) as error:
                 _log.warning("stock: %s", error)
                 pause = _PAUSE

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from protocols.conversation import Buffer, Conversation, Opening, Received
-from protocols.errors import RefusedError
+from protocols.errors import BrokenError, RefusedError
 from protocols.frames import Head
 from protocols.messages import Hangup, Refusal
 from protocols.wire import Wire
+from secureimg.errors import RemoteProtocolError
 
-__all__ = ["SLOWEST", "Talk"]
+__all__ = ["SLOWEST", "Sink", "Talk"]
 
 SLOWEST = 128 << 10
 """Bytes per second below which a body counts as stuck."""
@@ -63,22 +64,13 @@ class Talk:
         RefusedError
             If it is a refusal.
         RemoteProtocolError
-            If the other side broke the protocol, or left when it owed an answer.
+            If the other side broke the protocol; `BrokenError` if it left when it owed an answer.
         TimeoutError, OSError
             If it is late, left, or the connection broke.
         """
         deadline = time.monotonic() + (self.patience if patience is None else patience)
-        while not self._waiting:
-            room = self.conversation.room()
-            if room is not None:  # a large body goes right where it belongs
-                count = self.wire.receive_into(room, deadline)
-                events = self.conversation.filled(count) if count else []
-            else:
-                data = self.wire.receive(deadline)
-                count, events = len(data), self.conversation.receive_data(data) if len(data) else []
-            if not count:
-                self.conversation.receive_eof()
-                raise ConnectionAbortedError(f"the other side left while {self.conversation.state.value}")
+        events = self.conversation.receive_data(b"")  # what came before the conversation was bound
+        while True:
             for event in events:
                 if isinstance(event, Opening):
                     target = sink(event.message, event.size) if sink is not None else None
@@ -87,6 +79,21 @@ class Talk:
                     deadline = time.monotonic() + self.patience + event.size / SLOWEST
                 else:
                     self._waiting.append(event)
+            if self._waiting:
+                break
+            room = self.conversation.room()
+            if room is not None:  # a large body goes right where it belongs
+                count = self.wire.receive_into(room, deadline)
+                events = self.conversation.filled(count) if count else []
+            else:
+                data = self.wire.receive(deadline)
+                count, events = len(data), self.conversation.receive_data(data) if len(data) else []
+            if not count:
+                try:
+                    self.conversation.receive_eof()
+                except RemoteProtocolError as error:
+                    raise BrokenError(str(error)) from None
+                raise ConnectionAbortedError(f"the other side left while {self.conversation.state.value}")
         heard = self._waiting.pop(0)
         if isinstance(heard.message, Refusal | Hangup):
             said = heard.message

@@ -19,7 +19,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from protocols import OwnerClient
-from protocols.identity import create_identities, enrol_owner
+from protocols.deployment.settings import Role
+from protocols.deployment.template import plain_text
+from protocols.pki import Authority, create_bundles
 from secureimg.ckks import OwnerKeys
 
 CLI = [sys.executable, "-P", "-m", "protocols.cli"]
@@ -83,10 +85,24 @@ class RunningServer:
         return self.process.poll() is None
 
 
-def start_server(model: Path, directory: Path, *options: str) -> RunningServer:
-    """Start `secureimg serve` and wait until it listens."""
-    command = [*CLI, "serve", str(model), "--port", "0", "--tls", str(directory), "--workers", "1", "--json", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def write_config(path: Path, role: Role, **given: Any) -> Path:
+    """A process's file with what is given, on a free port. Keys with `__` for the dot."""
+    values = {"listen.port": 0, **{name.replace("__", "."): value for name, value in given.items()}}
+    path.write_text(plain_text(role, values))
+    return path
+
+
+def start_server(model: Path, directory: Path, **given: Any) -> RunningServer:
+    """Start `secureimg serve` and wait until it listens. Identities are made in the directory if there are none."""
+    if not directory.exists():
+        create_bundles(directory, ("server", "owner"))
+    identity = directory / "server.pem"
+    values = {
+        "identity": identity, "model__name": model, "limits__workers": 1, "owners__requests_per_minute": 1e6,
+        "owners__sessions": 64, **given,
+    }  # fmt: skip
+    file = write_config(directory.with_suffix(".toml"), "server", **values)
+    process = subprocess.Popen([*CLI, "serve", str(file), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     line = json.loads(process.stdout.readline())
     return RunningServer(line["host"], line["port"], directory, process)
@@ -109,8 +125,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server with two owners, for all tests: whatever they do to it, the next one finds it serving."""
     directory = tmp_path_factory.mktemp("tls") / "identity"
-    create_identities(directory, ("owner", "other"))
-    running = start_server(tiny_model, directory, "--queue", "0")
+    create_bundles(directory, ("server", "owner"))
+    Authority.open(directory).issue("owner", "other", directory / "other.pem")
+    running = start_server(tiny_model, directory, limits__queue=0)
     yield running
     assert running.alive()
     stop_server(running)
@@ -134,8 +151,7 @@ def pictures() -> np.ndarray:
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of an owner of another server."""
     directory = tmp_path_factory.mktemp("elsewhere") / "identity"
-    create_identities(directory)
-    enrol_owner(directory, "eve", directory / "eve.pem")
+    Authority.create(directory).issue("owner", "eve", directory / "eve.pem")
     return directory / "eve.pem"
 
 
@@ -156,6 +172,7 @@ class CommandLine:
     run = staticmethod(run_cli)
     json = staticmethod(run_json)
     write_model = staticmethod(write_model)
+    write_config = staticmethod(write_config)
     start_server = staticmethod(start_server)
     stop_server = staticmethod(stop_server)
 

@@ -15,10 +15,10 @@ from scipy.spatial.distance import cdist
 from skimage import data
 
 from protocols.cli.app import app
-from protocols.cli.gallery_graphs import Matching, gallery_samples, matching_graph, template_graph
 from protocols.cli.inputs import load_inputs
 from protocols.cli.plates import Tile, match_sheet
 from protocols.galleries import read_gallery
+from protocols.gallery_graphs import Matching, gallery_samples, matching_graph, template_graph
 from protocols.preparation import preparation_of
 from secureimg import sharing
 from secureimg.errors import SecureImgError

@@ -80,11 +80,9 @@ def test_inspect_reads_well(model: Path) -> None:
         assert word in text
 
 
-def test_deployment_on_files(tmp_path: Path) -> None:
-    """`identities` makes a bundle for each machine, for its user only; `stock` of a directory without one is an error."""
-    bundles = run_json("identities", tmp_path / "tls")["bundles"]
-    assert set(bundles) == {"party-0", "party-1", "dealer", "owner"}
-    assert all(Path(path).stat().st_mode & 0o077 == 0 for path in bundles.values())
+def test_stock_needs_a_party_that_has_run(tmp_path: Path) -> None:
+    """A directory without a stock, and the file of a party that has never run: an error that says what to name."""
     assert "holds no stock" in run_cli("stock", tmp_path, status=2).stderr
-    words = ("party", "1", "--identity", bundles["party-1"], "--dealer", "client-aided")
-    assert "needs a MODEL" in run_cli(*words, status=2).stderr
+    words = ("--role", "party1", "--model", "mnist-cnn", "--dealer", "client-aided", "--out", tmp_path / "party1.toml")
+    run_cli("config", "init", *words)
+    assert "holds no stock" in run_cli("stock", tmp_path / "party1.toml", status=2).stderr

@@ -32,18 +32,20 @@ from protocols.messages import (
 )
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 
+from .pairs import ANY_KEY
+
 KEY = "ab" * 16
 PREPARATION = InputPreparation(mode="RGB", size=(28, 28), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 MESSAGES: list[Message] = [
-    Hello(model="mnist-cnn", software="secureimg"),
-    Hello(),
-    Offer(model="m", program=KEY, max_keys_bytes=1, max_ciphertext_bytes=2, preparation=PREPARATION),
+    Hello(key=ANY_KEY, model="mnist-cnn", software="secureimg"),
+    Hello(key=ANY_KEY),
+    Offer(key=ANY_KEY, model="m", program=KEY, max_keys_bytes=1, max_ciphertext_bytes=2, preparation=PREPARATION),
     AskKeys(key_id=KEY),
     KeysState(key_id=KEY, known=True, room=5),
     RegisterKeys(key_id=KEY),
     KeysStored(key_id=KEY),
-    Evaluate(request_id=0, key_id=KEY, count=1),
-    Result(request_id=0, seconds=0.5, waited=0.0, peak_rss=1),
+    Evaluate(request_id=KEY, key_id=KEY, count=1, seconds=9.0),
+    Result(request_id=KEY, seconds=0.5, waited=0.0, peak_rss=1),
     Refusal(code=Code.BUSY, message="busy", remedy="later", retry_after=1.0),
     Hangup(code=Code.MALFORMED, message="bad", remedy="none"),
     Bye(),
@@ -62,7 +64,7 @@ def test_what_is_encoded_is_decoded(message: Message) -> None:
     ("offset", "raw", "reason"),
     [
         (0, b"XIMG", "SIMG"),
-        (4, b"\x02", "version 2"),
+        (4, b"\x01", "version 1"),
         (4, b"\x00", "version 0"),
         (5, b"\x00", "unknown message type 0"),
         (5, b"\x0c", "unknown message type 12"),
@@ -72,7 +74,7 @@ def test_what_is_encoded_is_decoded(message: Message) -> None:
     ],
 )
 def test_a_header_is_judged_before_anything_is_stored(offset: int, raw: bytes, reason: str) -> None:
-    header = bytearray(encode_frame(Hello(), 0)[:HEADER_BYTES])
+    header = bytearray(encode_frame(Hello(key=ANY_KEY), 0)[:HEADER_BYTES])
     header[offset : offset + len(raw)] = raw
     with pytest.raises(RemoteProtocolError, match=reason):
         decode_header(header, Caps())
@@ -80,26 +82,28 @@ def test_a_header_is_judged_before_anything_is_stored(offset: int, raw: bytes, r
 
 def test_a_head_above_its_cap_is_not_sent() -> None:
     with pytest.raises(LocalProtocolError, match="cap"):
-        encode_frame(Hello(software="x" * 5000), 0)
+        encode_frame(Hello(key=ANY_KEY, software="x" * 5000), 0)
 
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (Hello, {"type": 1, "model": None, "software": "", "extra": 1}),
-        (Hello, {"type": 2}),
-        (Hello, {"type": 1, "model": ""}),
-        (Hello, {"type": 1, "model": 7}),
+        (Hello, {"type": 1, "key": ANY_KEY, "model": None, "software": "", "extra": 1}),
+        (Hello, {"type": 2, "key": ANY_KEY}),
+        (Hello, {"type": 1, "key": ANY_KEY, "model": ""}),
+        (Hello, {"type": 1, "key": ANY_KEY, "model": 7}),
+        (Hello, {"type": 1}),
+        (Hello, {"type": 1, "key": ANY_KEY[1:]}),
         (AskKeys, {"type": 3}),
         (AskKeys, {"type": 3, "key_id": "AB" * 16}),
         (AskKeys, {"type": 3, "key_id": KEY + "\n"}),
         (AskKeys, {"type": 3, "key_id": "a" * 129}),
-        (Evaluate, {"type": 7, "request_id": -1, "key_id": KEY, "count": 1}),
-        (Evaluate, {"type": 7, "request_id": 0, "key_id": KEY, "count": 0}),
-        (Evaluate, {"type": 7, "request_id": 0, "key_id": KEY, "count": 2**40}),
-        (Evaluate, {"type": 7, "request_id": 2**63, "key_id": KEY, "count": 1}),
-        (Evaluate, {"type": 7, "request_id": 0.5, "key_id": KEY, "count": 1}),
-        (Result, {"type": 8, "request_id": 0, "seconds": -1.0, "waited": 0.0, "peak_rss": 0}),
+        (Evaluate, {"type": 7, "request_id": -1, "key_id": KEY, "count": 1, "seconds": 1.0}),
+        (Evaluate, {"type": 7, "request_id": KEY, "key_id": KEY, "count": 0, "seconds": 1.0}),
+        (Evaluate, {"type": 7, "request_id": KEY, "key_id": KEY, "count": 2**40, "seconds": 1.0}),
+        (Evaluate, {"type": 7, "request_id": KEY[1:], "key_id": KEY, "count": 1, "seconds": 1.0}),
+        (Evaluate, {"type": 7, "request_id": KEY, "key_id": KEY, "count": 1, "seconds": -1.0}),
+        (Result, {"type": 8, "request_id": KEY, "seconds": -1.0, "waited": 0.0, "peak_rss": 0}),
         (Refusal, {"type": 9, "code": "because", "message": "", "remedy": ""}),
         (Refusal, {"type": 9, "code": "busy", "message": "m" * 2001, "remedy": ""}),
         (Bye, []),
@@ -116,7 +120,7 @@ def test_a_head_must_fit_its_type_exactly(kind: type[Message], fields: object) -
 )
 def test_a_preparation_that_would_spoil_pixels_is_refused(fields: dict[str, object]) -> None:
     preparation = {"mode": "L", "size": [28, 28], "mean": [0.0], "std": [1.0]} | fields
-    head = {"type": 2, "model": "m", "program": KEY, "max_keys_bytes": 1, "max_ciphertext_bytes": 1}
+    head = {"type": 2, "key": ANY_KEY, "model": "m", "program": KEY, "max_keys_bytes": 1, "max_ciphertext_bytes": 1}
     with pytest.raises(RemoteProtocolError):
         decode_head(Offer, msgspec.msgpack.encode(head | {"preparation": preparation}))
 

@@ -1,4 +1,4 @@
-"""The server's parts on their own: key memory, the queue, identities, ranges."""
+"""The server's parts on their own: key memory, the queue, ranges, the handshake's time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from protocols.cli.inputs import round_outwards
 from protocols.evaluation import EvaluationQueue, QueueFullError
-from protocols.identity import create_identities, create_party_identities, enrol_owner, ensure_identities
 from protocols.keystore import KeyStore, NoRoomError
-from protocols.tls import accept, bundle_context, owner_context, server_context
-from secureimg.errors import KeyMaterialError
+from protocols.pki import create_bundles
+from protocols.tls import accept, bundle_context
 
 
 def put(store: KeyStore[str], owner: str, key: str, size: int) -> None:
@@ -81,39 +80,6 @@ def test_the_queue_refuses_at_once_when_full_and_serves_on() -> None:
     jobs.close(5)
 
 
-def test_identities_are_private_and_never_overwritten(tmp_path: Path) -> None:
-    directory = tmp_path / "tls"
-    assert ensure_identities(directory)
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in directory.iterdir())
-    assert not ensure_identities(directory)
-    with pytest.raises(KeyMaterialError, match="overwritten"):
-        create_identities(directory)
-    enrol_owner(directory, "second", tmp_path / "second.pem")
-    owner_context(tmp_path / "second.pem")
-    (directory / "server.key").unlink()
-    with pytest.raises(KeyMaterialError, match=r"lacks server\.key"):
-        ensure_identities(directory)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
-)
-def test_a_broken_identity_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
-    bundle = tmp_path / "owner.pem"
-    with pytest.raises(KeyMaterialError):
-        owner_context(bundle)
-    bundle.write_bytes(content)
-    bundle.chmod(0o600)
-    with pytest.raises(KeyMaterialError, match="not an identity"):
-        owner_context(bundle)
-    bundle.chmod(0o644)
-    with pytest.raises(KeyMaterialError, match="readable by others"):
-        owner_context(bundle)
-    with pytest.raises(KeyMaterialError):
-        server_context(tmp_path)
-
-
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_a_range_is_rounded_outwards_and_little_more_is_told(a: float, b: float) -> None:
     low, high = sorted((a, b))
@@ -125,7 +91,7 @@ def test_a_range_is_rounded_outwards_and_little_more_is_told(a: float, b: float)
 
 def test_a_handshake_that_drips_is_cut(tmp_path: Path) -> None:
     """The handshake has one time limit in all: a byte now and then does not extend it."""
-    bundles = create_party_identities(tmp_path / "tls")
+    bundles = create_bundles(tmp_path / "tls")
     here, there = socket.socketpair()
     stop = threading.Event()
 

@@ -18,7 +18,7 @@ import pytest
 
 from protocols import Code, OwnerClient, OwnerConversation, Received, RefusedError
 from protocols.messages import Bye, Evaluate, Hangup, Hello, Offer, RegisterKeys, encode_frame
-from protocols.tls import dial, owner_context
+from protocols.tls import IdentityContext, bundle_context, dial
 from secureimg.ckks import OwnerKeys
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 from secureimg.graph import load_onnx, run_plain
@@ -113,21 +113,25 @@ def test_without_a_certificate_nothing_is_said(server: Any, anonymous: ssl.SSLCo
     assert server.alive()
 
 
+def own_context(server: Any) -> IdentityContext:
+    return bundle_context(server.bundle("owner"), ssl.PROTOCOL_TLS_CLIENT)
+
+
 def test_tls_1_2_is_refused(server: Any) -> None:
-    context = owner_context(server.bundle("owner"))
+    context = own_context(server)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(RemoteProtocolError, match="did not prove"):
-        dial(server.host, server.port, context, 10)
+        dial(server.host, server.port, context, 10, "server")
 
 
 def test_strangers_are_refused_on_both_sides(server: Any, stranger: Path) -> None:
     with pytest.raises(RemoteProtocolError, match="did not prove to be the expected server"):
         OwnerClient(server.host, server.port, stranger, timeout=20)
-    context = owner_context(stranger)
+    context = bundle_context(stranger, ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # even an owner that trusts the server blindly is not let in
-    secured = dial(server.host, server.port, context, 10)
+    secured = context.wrap_socket(socket.create_connection((server.host, server.port), 10))
     with secured, contextlib.suppress(ssl.SSLError, ConnectionError):
         secured.sendall(encode_frame(Hello()))
         assert secured.recv(1) == b""
@@ -245,7 +249,7 @@ def converse(server: Any, data: bytes) -> list[object]:
     """Send raw bytes over TLS, a greeting by itself first; return the messages that come back until the server ends."""
     owner, messages = OwnerConversation(), []
     owner.hello()
-    with dial(server.host, server.port, owner_context(server.bundle("owner")), 20) as secured:
+    with dial(server.host, server.port, own_context(server), 20, "server") as secured:
 
         def listen() -> bool:
             piece = secured.recv(65536)
@@ -325,7 +329,7 @@ def test_an_owner_that_leaves_in_the_middle_does_no_harm(
     blob = owner_keys.encrypt(pictures[:1])
     whole = HELLO + encode_frame(Evaluate(request_id=0, key_id=owner_keys.key_id, count=1), len(blob)) + blob
     for data in (HELLO[:9], HELLO[:-1], HELLO, HELLO + encode_frame(RegisterKeys(key_id=KEY), 1000), whole[:-1], whole):
-        with dial(server.host, server.port, owner_context(server.bundle("owner")), 10) as secured:
+        with dial(server.host, server.port, own_context(server), 10, "server") as secured:
             secured.sendall(data)
     with server.client() as client:
         client.register(owner_keys)
@@ -337,7 +341,7 @@ def test_a_goodbye_ends_it(server: Any) -> None:
 
 
 def test_time_limits_and_connection_limits_end_in_a_hangup(command: Any, tiny_model: Path, tmp_path: Path) -> None:
-    server = command.start_server(tiny_model, tmp_path / "tls", "--idle", "0.5", "--connections", "2")
+    server = command.start_server(tiny_model, tmp_path / "tls", limits__idle=0.5, limits__connections=2)
     try:
         assert converse(server, HELLO)[-1].code is Code.TIMEOUT
         with server.client(), server.client(), pytest.raises(RefusedError, match="too many connections"):

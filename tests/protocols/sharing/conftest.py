@@ -19,7 +19,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from protocols.identity import create_party_identities, enrol_owner
+from protocols.deployment.settings import Role
+from protocols.deployment.template import plain_text
+from protocols.pki import Authority, create_bundles
 from protocols.sharing import DealerServer, PartyLimits, PartyOneServer, PartyZeroServer, SharesClient
 from secureimg import sharing
 from secureimg.graph import Graph, load_onnx, run_plain
@@ -85,8 +87,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Identities of the three machines, and of the owners "owner" and "other"."""
     directory = tmp_path_factory.mktemp("tls") / "identities"
-    made = create_party_identities(directory)
-    enrol_owner(directory, "other", directory / "other.pem")
+    made = create_bundles(directory)
+    Authority.open(directory).issue("owner", "other", directory / "other.pem")
     return {**made, "other": directory / "other.pem"}
 
 
@@ -159,19 +161,19 @@ def serve() -> Iterator[Callable[[Any], Any]]:
 
 
 class Child:
-    """One of the commands as a process."""
+    """A process of a deployment, from its file."""
 
-    def __init__(self, words: list[str], log: Path) -> None:
-        self.words, self.log = words, log
+    def __init__(self, file: Path, log: Path) -> None:
+        self.file, self.log = file, log
         self.address = ("127.0.0.1", 0)
         self.start()
 
     def start(self) -> None:
         """Start it, again on the port that it had before."""
+        words = ["serve", str(self.file), "--set", f"listen.port={self.address[1]}", "--json", "--until-stdin-closes"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*CLI, *self.words, "--port", str(self.address[1]), "--json", "--until-stdin-closes"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                [*CLI, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )  # fmt: skip
 
     def wait(self) -> Child:
@@ -201,22 +203,24 @@ class Child:
 def commands(
     net: Net, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Child]]:
-    """`secureimg dealer`, `party 1` and `party 0` as processes that wait one second for each other."""
+    """Dealer, party 1 and party 0 as processes that wait one second for each other."""
     logs = tmp_path_factory.mktemp("logs")
     with contextlib.ExitStack() as stack:
         children: dict[str, Child] = {}
 
-        def start(name: str, *words: str) -> None:
-            children[name] = Child([*words, "--identity", str(bundles[name])], logs / f"{name}.log")
+        def start(name: str, role: Role, **given: Any) -> str:
+            values = {"identity": bundles[name], "state": logs / f"{name}-state"}
+            if role != "dealer":
+                values |= {"limits.patience": 1.0, "dealing.client_aided": True, "owners.requests_per_minute": 1e6}
+            file = logs / f"{name}.toml"
+            file.write_text(plain_text(role, values | {key.replace("__", "."): value for key, value in given.items()}))
+            children[name] = Child(file, logs / f"{name}.log")
             stack.callback(children[name].stop)
+            return "{}:{}".format(*children[name].wait().address)
 
-        start("dealer", "dealer")
-        host, port = children["dealer"].wait().address
-        options = ["--dealer", "client-aided", "--dealer", f"{host}:{port}", "--patience", "1"]
-        start("party-1", "party", "1", str(net.path), *options)
-        host, port = children["party-1"].wait().address
-        start("party-0", "party", "0", "--peer", f"{host}:{port}", *options)
-        children["party-0"].wait()
+        dealer = start("dealer", "dealer")
+        one = start("party-1", "party1", model__name=net.path, peers__dealer=dealer)
+        start("party-0", "party0", peers__party1=one, peers__dealer=dealer, stock__high=0)
         yield children
         for child in children.values():
             assert child.process.poll() is None
@@ -247,7 +251,7 @@ class TlsPair:
             thread = threading.Thread(target=accept)
             thread.start()
             own = bundle_context(self.bundles["party-0"], ssl.PROTOCOL_TLS_CLIENT)
-            dialled = dial(*listener.getsockname()[:2], own, 10, "party-1.secureimg.internal")
+            dialled = dial(*listener.getsockname()[:2], own, 10, "party-1")
             thread.join(10)
         return dialled, accepted[0]
 

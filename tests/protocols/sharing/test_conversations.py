@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.conversation import Conversation, Opening, Received, Rules
-from protocols.frames import Head
+from protocols.frames import VERSION, Head
 from protocols.messages import Bye, Code, Hangup, Refusal
 from protocols.sharing import JOIN, SUPPLY, VISIT, Caps, Role, Stage
 from protocols.sharing.messages import (
@@ -21,6 +21,7 @@ from protocols.sharing.messages import (
     Dealt,
     Engage,
     Engaged,
+    Fetch,
     Input,
     Join,
     Joined,
@@ -32,21 +33,24 @@ from protocols.sharing.messages import (
 )
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 
+from ..pairs import ANY_KEY, Led, bind, lead, with_key
+
 TOKEN, NAME = "ab" * 16, "cd" * 32
 MESSAGES: list[Head] = [
     Refusal(code=Code.DEALER, message="no", remedy="none"),
     Hangup(code=Code.PEER, message="no", remedy="none"),
     Bye(),
-    Open(session=TOKEN, dealing="dealer"),
-    Welcome(party=1, model="m", program=NAME),
-    Prepare(request=0, images=2, correlation=TOKEN),
+    Open(key=ANY_KEY, session=TOKEN, dealing="dealer"),
+    Welcome(key=ANY_KEY, party=1, peer=NAME, model="m", program=NAME, reveal="label"),
+    Prepare(request=0, images=2, correlation=TOKEN, seconds=9.0),
     Prepared(request=0, seconds=0.5, dealt=1, weights=2),
-    Input(request=0),
+    Input(request=0, seconds=9.0),
+    Fetch(session=TOKEN, request=0, seconds=9.0),
     Output(request=0, seconds=0.5, rounds=3, sent=4, peak_rss=5),
-    Join(session=TOKEN, owner=NAME, dealing="dealer", stream="to party 1"),
-    Joined(program=NAME, epoch=TOKEN, weights=True),
-    Engage(party=1, epoch=TOKEN),
-    Engaged(),
+    Join(key=ANY_KEY, session=TOKEN, owner=NAME, dealing="dealer", stream="to party 1"),
+    Joined(key=ANY_KEY, model="m", program=NAME, epoch=TOKEN, weights=True),
+    Engage(key=ANY_KEY, party=1, program=NAME, epoch=TOKEN),
+    Engaged(key=ANY_KEY),
     Deal(correlation=TOKEN, images=1),
     Dealt(correlation=TOKEN),
 ]
@@ -77,23 +81,13 @@ SIDES = [
 ]
 
 
-def frame(message: Head, body: bytes = b"") -> bytes:
-    return CATALOGUE.encode(message, len(body)) + body
-
-
 def other(rules: Rules, role: Any) -> Any:
     return next(peer for peer in rules.speaks if peer is not role)
 
 
-def at(name: str, role: Any, state: Any, caps: Caps | None = None) -> Conversation:
+def at(name: str, role: Any, state: Any, caps: Caps | None = None) -> Led:
     """A conversation led to a state by legal moves."""
-    rules = PROTOCOLS[name]
-    side = Conversation(role, caps or Caps(), rules)
-    for kind in PATHS[name][state]:
-        if kind in rules.speaks[role]:
-            side.send(BY_KIND[kind])
-        else:
-            side.receive_data(frame(BY_KIND[kind]))
+    side = lead(PROTOCOLS[name], role, PATHS[name][state], BY_KIND, caps or Caps())
     assert side.state is state
     return side
 
@@ -113,7 +107,8 @@ def test_a_move_is_legal_for_both_sides_or_a_fault_of_its_maker(
 ) -> None:
     """Sender and receiver judge a message alike, and stand in the same state after it."""
     rules = PROTOCOLS[name]
-    sender, receiver = at(name, role, state), at(name, other(rules, role), state)
+    sender = at(name, role, state)
+    receiver = sender.other
     if kind in rules.moves[state] and kind in rules.speaks[role]:
         data = b"".join(bytes(part) for part in sender.send(BY_KIND[kind]))
         assert receiver.receive_data(data)[-1] == Received(BY_KIND[kind], b"")
@@ -123,10 +118,10 @@ def test_a_move_is_legal_for_both_sides_or_a_fault_of_its_maker(
         sender.send(BY_KIND[kind])
     assert sender.state is state
     if state is rules.closed and receiver._closed_by_us:
-        assert receiver.receive_data(frame(BY_KIND[kind])) == []
+        assert receiver.receive_data(receiver.forge(BY_KIND[kind])) == []
         return
     with pytest.raises(RemoteProtocolError):
-        receiver.receive_data(frame(BY_KIND[kind]))
+        receiver.receive_data(receiver.forge(BY_KIND[kind]))
 
 
 @pytest.mark.parametrize(("name", "role", "state"), SIDES)
@@ -160,12 +155,13 @@ def test_a_whole_visit_whatever_the_pieces(chunk: int) -> None:
         events = [e for i in range(0, len(data), chunk) for e in receiver.receive_data(data[i : i + chunk])]
         assert events == [Opening(message, len(body)), Received(message, body)]
 
-    pass_on(owner, party, BY_KIND[Open], b"")
-    pass_on(party, owner, BY_KIND[Welcome], b"program" * 40)
+    pass_on(owner, party, with_key(BY_KIND[Open], owner), b"")
+    pass_on(party, owner, with_key(BY_KIND[Welcome], party), b"program" * 40)
+    bind(owner, party)
     for number in range(3):
-        pass_on(owner, party, Prepare(request=number, images=1, correlation=TOKEN), bytes(range(256)))
+        pass_on(owner, party, Prepare(request=number, images=1, correlation=TOKEN, seconds=9.0), bytes(range(256)))
         pass_on(party, owner, Prepared(request=number, seconds=0.1, dealt=256, weights=0), b"")
-        pass_on(owner, party, Input(request=number), b"share" * 30)
+        pass_on(owner, party, Input(request=number, seconds=9.0), b"share" * 30)
         pass_on(party, owner, Output(request=number, seconds=0.1, rounds=3, sent=4, peak_rss=5), b"result")
     pass_on(owner, party, Bye(), b"")
     assert owner.state is party.state is Stage.CLOSED
@@ -185,14 +181,15 @@ def test_bodies_above_the_cap_are_neither_sent_nor_taken() -> None:
                     at(name, role, state, caps).announce(BY_KIND[kind], cap + 1)
                 receiver = at(name, other(rules, role), state, caps)
                 with pytest.raises(RemoteProtocolError, match=f"cap of {cap}"):
-                    receiver.receive_data(CATALOGUE.encode(BY_KIND[kind], cap + 1))
-                assert at(name, other(rules, role), state, caps).receive_data(CATALOGUE.encode(BY_KIND[kind], cap))
+                    receiver.receive_data(receiver.forge(BY_KIND[kind], cap + 1))
+                receiver = at(name, other(rules, role), state, caps)
+                assert receiver.receive_data(receiver.forge(BY_KIND[kind], cap))
 
 
 def test_a_large_body_that_does_not_come_takes_no_memory() -> None:
     """Announcing 16 GiB costs the receiver nothing."""
     party = at("visit", Role.PARTY, Stage.READY)
-    party.receive_data(CATALOGUE.encode(BY_KIND[Prepare], 16 << 30))
+    party.receive_data(party.forge(BY_KIND[Prepare], 16 << 30))
     assert party.mid_frame
     assert party._body is not None
     assert party._body.getbuffer().nbytes == 0
@@ -204,16 +201,16 @@ def test_nothing_is_taken_after_a_fault_or_after_the_end() -> None:
     with pytest.raises(RemoteProtocolError, match="SIMG"):
         party.receive_data(b"GET / HTTP/1.1\r\n")
     with pytest.raises(RemoteProtocolError, match="already failed"):
-        party.receive_data(frame(BY_KIND[Prepare]))
+        party.receive_data(party.forge(BY_KIND[Prepare]))
     assert party.send(BY_KIND[Hangup])
     owner = at("visit", Role.OWNER, Stage.READY)
-    owner.receive_data(frame(BY_KIND[Hangup]))
+    owner.receive_data(owner.forge(BY_KIND[Hangup]))
     with pytest.raises(RemoteProtocolError, match="after the end"):
-        owner.receive_data(frame(BY_KIND[Prepared]))
+        owner.receive_data(owner.forge(BY_KIND[Prepared]))
 
 
 def _variants(message: Head) -> list[tuple[str, dict[str, Any]]]:
-    fields = msgspec.to_builtins(message)
+    fields = msgspec.structs.asdict(message) | {"type": message.__struct_config__.tag}
     wrong: list[tuple[str, dict[str, Any]]] = [("extra", {**fields, "also": 1})]
     required = {f.name for f in msgspec.structs.fields(type(message)) if f.required}
     wrong += [(f"without {name}", {key: value for key, value in fields.items() if key != name}) for name in required]
@@ -223,6 +220,7 @@ def _variants(message: Head) -> list[tuple[str, dict[str, Any]]]:
         "correlation": ["../" + "a" * 29, "ab" * 17, TOKEN + "\n"],
         "dealing": ["", "two-party", 1], "stream": ["to party 2"],
         "purpose": ["else"], "seconds": [-1.0, 1e10, "a"], "rounds": [-1], "sent": [-1, 2**54],
+        "key": [b"", bytes(31), bytes(33), "k" * 32], "peer": ["", "zz" * 32], "reveal": ["", "all"],
         "peak_rss": [-1], "dealt": [-1],
         "weights": [-1, "x"], "program": ["xyz" * 4, "ab"], "owner": ["", "zz" * 32], "epoch": ["", "ab"],
         "epochs": [[TOKEN] * 9, ["x"]], "model": ["", "m" * 201],
@@ -265,7 +263,7 @@ VALUES = st.recursive(
 @given(st.sampled_from(MESSAGES), st.data())
 def test_any_head_is_a_message_within_its_limits_or_one_error(message: Head, data: st.DataObject) -> None:
     """Whatever a head holds, it decodes to a message that encodes again, or raises RemoteProtocolError."""
-    fields = msgspec.to_builtins(message)
+    fields = msgspec.structs.asdict(message) | {"type": message.__struct_config__.tag}
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(VALUES)
     try:
@@ -289,7 +287,7 @@ def test_any_bytes_give_events_or_one_error(
     """Fuzzed bytes, with and without a plausible header, never raise anything but RemoteProtocolError."""
     name, role, state = side
     rules = PROTOCOLS[name]
-    for raw in (data, struct.pack(">4sBBHQ", b"SIMG", 1, number, head, body) + data):
+    for raw in (data, struct.pack(">4sBBHQ16x", b"SIMG", VERSION, number, head, body) + data):
         conversation = at(name, role, state)
         try:
             for start in range(0, len(raw), chunk):
@@ -303,19 +301,21 @@ def test_any_bytes_give_events_or_one_error(
 
 @given(st.sampled_from(SIDES), st.data())
 def test_a_damaged_frame_is_taken_as_another_message_or_refused(
-    side: tuple[str, Any, Any], data: st.DataObject
+    case: tuple[str, Any, Any], data: st.DataObject
 ) -> None:
     """One changed byte anywhere in a legal frame gives a message of the same speaker or RemoteProtocolError."""
-    name, role, state = side
+    name, role, state = case
     rules = PROTOCOLS[name]
     legal = [kind for kind in rules.moves[state] if kind in rules.speaks[other(rules, role)]]
     if not legal:
         return
-    raw = bytearray(frame(BY_KIND[data.draw(st.sampled_from(legal))], b""))
+    side = at(name, role, state)
+    raw = bytearray(side.forge(BY_KIND[data.draw(st.sampled_from(legal))]))
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= data.draw(st.integers(1, 255))
     try:
-        for event in at(name, role, state).receive_data(bytes(raw)):
+        for event in side.receive_data(bytes(raw)):
             assert type(event.message) in legal
+            assert side._taggers is None, "a tagged frame was changed unnoticed"
     except RemoteProtocolError:
         pass

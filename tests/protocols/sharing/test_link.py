@@ -14,11 +14,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from protocols.binding import SessionKeys
 from protocols.sharing import Link
 from secureimg.errors import RemoteProtocolError
 
-HEADER = struct.Struct(">4sIQ")
+PLAIN = struct.Struct(">4sIQ")
+HEADER_BYTES = 32
+
+
+def message(number: int, length: int, tagged: int | None = None) -> bytes:
+    """A header that party 1 could send; its tag is that of its `tagged`-th message (default: of its number)."""
+    tagger = KEYS.taggers(opened=False)[0]
+    for _ in range(number if tagged is None else tagged):
+        tagger.tag(b"")
+    plain = PLAIN.pack(b"SIMR", number, length)
+    return plain + tagger.tag(plain)
+
+
 PATIENCE = 0.5
+KEYS = SessionKeys(bytes(32), bytes([1]) * 32)
 
 
 class Ends:
@@ -30,12 +44,12 @@ class Ends:
         self.sockets = up_0, up_1, down_0, down_1
         for sock in self.sockets:
             self.stack.callback(sock.close)
-        self.zero = Link(up_0, down_0, patience)
+        self.zero = Link(up_0, down_0, KEYS.taggers(opened=True), patience)
         self._patience = patience
         self.raw_in, self.raw_out = up_1, down_1
 
     def one(self) -> Link:
-        link = Link(self.raw_out, self.raw_in, self._patience)
+        link = Link(self.raw_out, self.raw_in, KEYS.taggers(opened=False), self._patience)
         self.stack.callback(link.close)
         return link
 
@@ -104,7 +118,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(ends: Any) -> None:
             assert np.array_equal(arrived, message)
 
     together(send, receive)
-    assert pair.zero.sent == one.received == sum(sizes) + HEADER.size * len(sizes)
+    assert pair.zero.sent == one.received == sum(sizes) + HEADER_BYTES * len(sizes)
 
 
 def test_thousands_of_small_rounds(ends: Any) -> None:
@@ -161,15 +175,20 @@ def test_flush_returns_only_when_the_memory_may_change(ends: Any) -> None:
 
 FAULTS: dict[str, tuple[bytes, str]] = {
     "the number of an earlier message": (
-        HEADER.pack(b"SIMR", 0, 4) + b"abcd",
+        message(0, 4, tagged=1) + b"abcd",
         "message 0 of the session, expected is 1",
     ),
-    "the number of a later message": (HEADER.pack(b"SIMR", 2, 4) + b"abcd", "message 2 of the session, expected is 1"),
-    "a shorter message": (HEADER.pack(b"SIMR", 1, 3) + b"abc", "sent 3 bytes as message 1, expected are 4"),
-    "a longer message": (HEADER.pack(b"SIMR", 1, 5) + b"abcde", "sent 5 bytes as message 1"),
-    "a message of 16 exabytes": (HEADER.pack(b"SIMR", 1, 2**64 - 1), "sent 18446744073709551615 bytes"),
+    "the number of a later message": (message(2, 4, tagged=1) + b"abcd", "message 2 of the session, expected is 1"),
+    "a shorter message": (message(1, 3) + b"abc", "sent 3 bytes as message 1, expected are 4"),
+    "a longer message": (message(1, 5) + b"abcde", "sent 5 bytes as message 1"),
+    "a message of 16 exabytes": (message(1, 2**64 - 1), "sent 18446744073709551615 bytes"),
+    "a message that came before": (message(0, 2) + b"ok", "does not belong to this session"),
+    "our own message sent back": (
+        PLAIN.pack(b"SIMR", 1, 4) + KEYS.taggers(opened=True)[0].tag(b"") + b"abcd",
+        "belong to",
+    ),
     "garbage": (bytes(range(100, 164)), "not a message of the link"),
-    "another protocol": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not a message of the link"),
+    "another protocol": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not a message of the link"),
 }
 
 
@@ -177,7 +196,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
 def test_what_is_not_the_next_message_is_named(ends: Any, what: str) -> None:
     """Number and length of the next message are known; anything else ends the session at once, and says why."""
     pair = ends()
-    pair.raw_out.sendall(HEADER.pack(b"SIMR", 0, 2) + b"ok")
+    pair.raw_out.sendall(message(0, 2) + b"ok")
     arrived = np.empty(2, dtype=np.uint8)
     pair.zero.receive(arrived)
     assert arrived.tobytes() == b"ok"
@@ -186,9 +205,7 @@ def test_what_is_not_the_next_message_is_named(ends: Any, what: str) -> None:
     fails_within(0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), match)
 
 
-@pytest.mark.parametrize(
-    "before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"]
-)
+@pytest.mark.parametrize("before", [b"", b"SIMR\0\0", message(0, 4) + b"ab"], ids=["between", "header", "body"])
 def test_a_peer_that_closes_is_noticed_at_once(ends: Any, before: bytes) -> None:
     """The end of the stream is an error wherever a message is due, with or without TLS's own goodbye."""
     pair = ends(5.0)
@@ -206,9 +223,7 @@ def test_bytes_that_are_not_of_the_tls_session_are_an_error(ends: Any) -> None:
     fails_within(0.0, lambda: pair.zero.receive(np.empty(4, dtype=np.uint8)), "broke")
 
 
-@pytest.mark.parametrize(
-    "before", [b"", b"SIMR\0\0", HEADER.pack(b"SIMR", 0, 4) + b"ab"], ids=["between", "header", "body"]
-)
+@pytest.mark.parametrize("before", [b"", b"SIMR\0\0", message(0, 4) + b"ab"], ids=["between", "header", "body"])
 def test_a_peer_that_stalls_is_given_up(ends: Any, before: bytes) -> None:
     """A party that is silent for as long as the patience ends the session."""
     pair = ends(PATIENCE)
@@ -222,7 +237,7 @@ def test_a_peer_that_drips_is_given_up(ends: Any) -> None:
 
     def drip() -> None:
         with contextlib.suppress(OSError):
-            for byte in HEADER.pack(b"SIMR", 0, 100) + bytes(100):
+            for byte in message(0, 100) + bytes(100):
                 pair.raw_out.sendall(bytes([byte]))
                 if stop.wait(0.2):
                     return
@@ -272,7 +287,7 @@ def test_a_large_message_may_take_longer_than_the_patience(ends: Any) -> None:
     size, place = 8 << 20, 0
     pair.zero.send(np.full(size, 5, dtype=np.uint8))
     start = time.monotonic()
-    while place < size + HEADER.size:
+    while place < size + HEADER_BYTES:
         data = pair.raw_in.recv(1 << 14)
         assert data
         place += len(data)

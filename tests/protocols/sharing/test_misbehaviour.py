@@ -18,12 +18,26 @@ import numpy as np
 import pytest
 
 from protocols import Code, RefusedError
+from protocols.binding import Tagger, Terms
 from protocols.conversation import Conversation
-from protocols.identity import PARTY_ROLES
 from protocols.messages import Hangup
+from protocols.pki import Bundle
 from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Link, Role
 from protocols.sharing.listener import Guest, Listener
-from protocols.sharing.messages import CATALOGUE, Deal, Dealt, Engaged, Input, Join, Joined, Open, Prepare, Welcome
+from protocols.sharing.messages import (
+    CATALOGUE,
+    Deal,
+    Dealt,
+    Engaged,
+    Input,
+    Join,
+    Joined,
+    Open,
+    Prepare,
+    Welcome,
+    link_terms,
+    supply_terms,
+)
 from protocols.sharing.talk import Talk
 from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
@@ -38,15 +52,16 @@ REFUSAL = Hangup(code=Code.BUSY, message="busy", remedy="later")
 
 def connect(server: Any, bundle: Path, side: Role, rules: Any, role: str) -> Talk:
     context = bundle_context(bundle, ssl.PROTOCOL_TLS_CLIENT)
-    wire = Wire(dial(*server.listener.address, context, 5, PARTY_ROLES[role]))
+    wire = Wire(dial(*server.listener.address, context, 5, role))
     return Talk(Conversation(side, Caps(), rules), wire, 10.0)
 
 
 def own_fingerprint(bundle: Path) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
+    return Bundle.load(bundle).fingerprint
 
-    return x509.load_pem_x509_certificate(bundle.read_bytes()).fingerprint(hashes.SHA256()).hex()
+
+def open_visit(talk: Talk, token: str) -> Open:
+    return Open(key=talk.conversation.key, session=token, dealing="client-aided")
 
 
 class LoneOwner:
@@ -55,16 +70,26 @@ class LoneOwner:
     def __init__(self, place: Any, server: Any, token: str) -> None:
         self.public, self.number = place.net.program.public, server.number
         self.talk = connect(server, place.bundles["owner"], Role.OWNER, VISIT, f"party-{server.number}")
-        self.talk.say(Open(session=token, dealing="client-aided"))
+        self.opened = open_visit(self.talk, token)
+        self.parties = [own_fingerprint(place.bundles[name]) for name in ("party-0", "party-1", "owner")]
+        self.talk.say(self.opened)
         self.correlation = secrets.token_hex(16)
 
     def welcome(self) -> None:
         heard = self.talk.hear()
-        assert isinstance(heard.message, Welcome)
+        said = heard.message
+        assert isinstance(said, Welcome)
+        zero, one, owner = self.parties
+        self.talk.conversation.bind(
+            Terms(
+                protocol="visit", session=self.opened.session, owner=owner, party_0=zero, party_1=one,
+                dealing=self.opened.dealing, model=said.model, program=said.program, reveal=said.reveal,
+            )
+        )  # fmt: skip
         self.weight_seed = (heard.body or b"")[:32]
 
     def prepare(self) -> None:
-        message = Prepare(request=0, images=1, correlation=self.correlation)
+        message = Prepare(request=0, images=1, correlation=self.correlation, seconds=60)
         self.talk.say(message, self.correlations())
         self.talk.hear()
 
@@ -99,11 +124,15 @@ class FakeZero:
         for stream in ("to party 1", "to party 0"):
             talk = connect(place.one, place.bundles["party-0"], Role.ZERO, JOIN, "party-1")
             owner = own_fingerprint(place.bundles["owner"])
-            talk.say(Join(session=token, owner=owner, dealing="client-aided", stream=stream))
-            self.talks.append(talk)
-        for talk in self.talks:
-            talk.hear()
-        self.link = Link(self.talks[0].wire.sock, self.talks[1].wire.sock, 10.0)
+            join = Join(key=talk.conversation.key, session=token, owner=owner, dealing="client-aided", stream=stream)
+            talk.say(join)
+            self.talks.append((talk, join))
+        for talk, join in self.talks:
+            ours, theirs = (own_fingerprint(place.bundles[name]) for name in ("party-0", "party-1"))
+            talk.conversation.bind(link_terms(join, talk.hear().message, ours, theirs))
+        out, back = (talk for talk, _ in self.talks)
+        taggers = out.conversation.taggers[0], back.conversation.taggers[1]
+        self.link = Link(out.wire.sock, back.wire.sock, taggers, 10.0)
         sharing.PartyZero(place.net.program.public).load_masked_weights(self.link.receive)
 
     def close(self) -> None:
@@ -115,7 +144,8 @@ class FakeOne:
 
     def __init__(self, place: Any, port: int, answer: Callable[[Talk, Join], None] | None = None) -> None:
         self.program, self.seed, self.answer = place.net.program, sharing.fresh_seed(), answer
-        self.streams: dict[str, ssl.SSLSocket] = {}
+        self.streams: dict[str, Talk] = {}
+        self.fingerprint = own_fingerprint(place.bundles["party-1"])
         self.link: Link | None = None
         self.linked = threading.Event()
         self.lock = threading.Lock()
@@ -130,12 +160,19 @@ class FakeOne:
             self.answer(talk, message)
             return
         public = self.program.public
-        joined = Joined(program=public.fingerprint, epoch=sharing.seed_name(self.seed), weights=True)
+        joined = Joined(
+            key=talk.conversation.key, model=public.model, program=public.fingerprint,
+            epoch=sharing.seed_name(self.seed), weights=True,
+        )  # fmt: skip
         talk.say(joined, public.to_bytes() if message.stream == "to party 0" else b"")
+        talk.conversation.bind(link_terms(message, joined, guest.fingerprint, self.fingerprint))
         with self.lock:
-            self.streams[message.stream] = guest.keep()
+            guest.keep()
+            self.streams[message.stream] = talk
             if len(self.streams) == 2:
-                self.link = Link(self.streams["to party 0"], self.streams["to party 1"], 10.0)
+                out, back = self.streams["to party 0"], self.streams["to party 1"]
+                taggers = out.conversation.taggers[0], back.conversation.taggers[1]
+                self.link = Link(out.wire.sock, back.wire.sock, taggers, 10.0)
                 for piece in sharing.PartyOne(self.program).masked_weights(self.seed):
                     self.link.send(piece)
                 self.linked.set()
@@ -148,7 +185,8 @@ class FakeOne:
 
 
 def header(link: Link, length: int, step: int = 0) -> bytes:
-    return HEADER.pack(b"SIMR", link._numbers[0] + step, length)
+    plain = HEADER.pack(b"SIMR", link._numbers[0] + step, length)
+    return plain + link._taggers[0].tag(plain)
 
 
 def echo(link: Link) -> None:
@@ -212,7 +250,7 @@ def test_party_1_outlives_a_party_0_that(impatient: Any, what: str) -> None:
     owner = LoneOwner(impatient, impatient.one, token)
     owner.welcome()
     owner.prepare()
-    owner.talk.say(Input(request=0), owner.input())
+    owner.talk.say(Input(request=0, seconds=60), owner.input())
     thread = threading.Thread(target=misbehave, args=(fault, fake.link), daemon=True)
     thread.start()
     owner.ends_in_time(limit + PATIENCE, match)
@@ -265,7 +303,7 @@ def test_party_0_outlives_a_party_1_that(impatient: Any, fooled: Any, what: str)
         owner.welcome()
         owner.prepare()
         assert fake.linked.wait(5)
-        owner.talk.say(Input(request=0), owner.input())
+        owner.talk.say(Input(request=0, seconds=60), owner.input())
         thread = threading.Thread(target=misbehave, args=(fault, fake.link), daemon=True)
         thread.start()
         owner.ends_in_time(limit + PATIENCE, match)
@@ -276,32 +314,40 @@ def test_party_0_outlives_a_party_1_that(impatient: Any, fooled: Any, what: str)
 
 def _joined(place: Any, **changes: Any) -> Callable[[Talk, Join], None]:
     program = place.net.program.public
-    fields = {"program": program.fingerprint, "epoch": "ab" * 16, "weights": True, **changes}
+    fields = {"model": "m", "program": program.fingerprint, "epoch": "ab" * 16, "weights": True, **changes}
     body = fields.pop("body", program.to_bytes())
 
     def answer(talk: Talk, message: Join) -> None:
-        talk.say(Joined(**fields), body if message.stream == "to party 0" else b"")
+        talk.say(Joined(key=talk.conversation.key, **fields), body if message.stream == "to party 0" else b"")
         hold(talk)
 
     return answer
 
 
-def _weights(data: bytes) -> Callable[[Any], Callable[[Talk, Join], None]]:
+def _weights(make_data: Callable[[Tagger], bytes]) -> Callable[[Any], Callable[[Talk, Join], None]]:
     def make(place: Any) -> Callable[[Talk, Join], None]:
         program = place.net.program.public
+        parties = [own_fingerprint(place.bundles[name]) for name in ("party-0", "party-1")]
 
         def answer(talk: Talk, message: Join) -> None:
             up = message.stream == "to party 1"
-            talk.say(
-                Joined(program=program.fingerprint, epoch="ab" * 16, weights=True), b"" if up else program.to_bytes()
+            joined = Joined(
+                key=talk.conversation.key, model="m", program=program.fingerprint, epoch="ab" * 16, weights=True
             )
+            talk.say(joined, b"" if up else program.to_bytes())
+            talk.conversation.bind(link_terms(message, joined, *parties))
             if not up:
-                talk.wire.sock.sendall(data)
+                talk.wire.sock.sendall(make_data(talk.conversation.taggers[0]))
             hold(talk)
 
         return answer
 
     return make
+
+
+def _many_weights(tagger: Tagger) -> bytes:
+    plain = HEADER.pack(b"SIMR", 0, 1 << 50)
+    return plain + tagger.tag(plain)
 
 
 JOIN_FAULTS: dict[str, tuple[Callable[[Any], Callable[[Talk, Join], None]], float, str]] = {
@@ -314,8 +360,9 @@ JOIN_FAULTS: dict[str, tuple[Callable[[Any], Callable[[Talk, Join], None]], floa
     "sends another program": (lambda place: _joined(place, program="cd" * 32), 0.0, "not the one it names"),
     "claims that weights are here": (lambda place: _joined(place, weights=False), 0.0, "masked weights are here"),
     "sends no weights": (lambda place: _joined(place), PATIENCE, "silent or too slow"),
-    "sends weights of garbage": (_weights(bytes(5000)), 0.0, "not a message of the link"),
-    "sends too many weights": (_weights(HEADER.pack(b"SIMR", 0, 1 << 50)), 0.0, "expected are"),
+    "sends weights of garbage": (_weights(lambda _: bytes(5000)), 0.0, "not a message of the link"),
+    "sends weights of another session": (_weights(lambda _: HEADER.pack(b"SIMR", 0, 9) + bytes(25)), 0.0, "belong to this"),
+    "sends too many weights": (_weights(_many_weights), 0.0, "expected are"),
 }  # fmt: skip
 
 
@@ -349,14 +396,17 @@ def test_party_1_tells_its_owners_when_party_0_does_not_join(impatient: Any) -> 
     for what in ("nothing", "garbage", "half a Join", "one stream", "the same stream twice"):
         token = secrets.token_hex(16)
         own = own_fingerprint(impatient.bundles["owner"])
-        join = Join(session=token, owner=own, dealing="client-aided", stream="to party 1")
         pair = [connect(impatient.one, impatient.bundles["party-0"], Role.ZERO, JOIN, "party-1") for _ in range(2)]
+        joins = [
+            Join(key=x.conversation.key, session=token, owner=own, dealing="client-aided", stream="to party 1")
+            for x in pair
+        ]
         if what == "garbage":
             pair[0].wire.sock.sendall(secrets.token_bytes(300))
         elif what == "half a Join":
-            pair[0].wire.sock.sendall(pair[0].conversation.announce(join, 0)[:-5])
+            pair[0].wire.sock.sendall(pair[0].conversation.announce(joins[0], 0)[:-5])
         elif what != "nothing":
-            for talk in pair[: 1 if what == "one stream" else 2]:
+            for talk, join in list(zip(pair, joins, strict=True))[: 1 if what == "one stream" else 2]:
                 talk.say(join)
         owners.append(LoneOwner(impatient, impatient.one, token))
         talks += pair
@@ -376,15 +426,19 @@ class FakeDealer:
     """A dealer with a certificate that answers as `answer` says, once it is engaged."""
 
     def __init__(self, place: Any, answer: Callable[[Talk], None]) -> None:
+        self.own = own_fingerprint(place.bundles["dealer"])
         self.listener = Listener(place.bundles["dealer"], "127.0.0.1", 0, lambda guest: self._serve(guest, answer))
 
     def _serve(self, guest: Guest, answer: Callable[[Talk], None]) -> None:
-        answer(Talk(Conversation(Role.DEALER, Caps(), SUPPLY), Wire(guest.sock), 10.0))
+        talk = Talk(Conversation(Role.DEALER, Caps(), SUPPLY), Wire(guest.sock), 10.0)
+        talk.guest, talk.own = guest.fingerprint, self.own  # type: ignore[attr-defined]
+        answer(talk)
 
 
-def engaged(talk: Talk) -> Deal:
-    talk.hear()
-    talk.say(Engaged())
+def engaged(talk: Any) -> Deal:
+    asked = talk.hear().message
+    talk.say(Engaged(key=talk.conversation.key))
+    talk.conversation.bind(supply_terms(asked, talk.guest, talk.own))
     return talk.hear().message
 
 
@@ -452,7 +506,7 @@ def test_parties_outlive_an_owner_that_leaves_when(impatient: Any, step: str) ->
         for owner in owners:
             owner.welcome()
             if step == "in the correlation":
-                message = Prepare(request=0, images=1, correlation=correlation)
+                message = Prepare(request=0, images=1, correlation=correlation, seconds=60)
                 owner.talk.wire.sock.sendall(
                     owner.talk.conversation.announce(message, len(owner.correlations())) + b"abc"
                 )
@@ -460,10 +514,10 @@ def test_parties_outlive_an_owner_that_leaves_when(impatient: Any, step: str) ->
             owner.prepare()
             if step == "in the share":
                 owner.talk.wire.sock.sendall(
-                    owner.talk.conversation.announce(Input(request=0), len(owner.input())) + b"abc"
+                    owner.talk.conversation.announce(Input(request=0, seconds=60), len(owner.input())) + b"abc"
                 )
             elif step == "run at both" or (step == "run at one party" and owner.number == 0):
-                owner.talk.say(Input(request=0), owner.input())
+                owner.talk.say(Input(request=0, seconds=60), owner.input())
     for owner in owners:
         owner.leave()
     impatient.serves()
@@ -485,20 +539,22 @@ def test_an_owner_that_sends_nonsense_is_told_so(impatient: Any, number: int, wh
     fake = FakeZero(impatient, token) if number else None
     owner = LoneOwner(impatient, party, token)
     owner.welcome()
-    prepare = Prepare(request=0, images=1, correlation=owner.correlation)
+    prepare = Prepare(request=0, images=1, correlation=owner.correlation, seconds=60)
     if what == "garbage":
         owner.talk.wire.sock.sendall(secrets.token_bytes(100))
     elif what == "corrections too small":
         owner.talk.say(prepare, owner.correlations()[:-1])
     elif what == "too early":
         body = owner.correlations()
-        early = CATALOGUE.encode(Input(request=0), len(owner.input())) + owner.input()
-        owner.talk.wire.sock.sendall(owner.talk.conversation.announce(prepare, len(body)) + body + early)
+        conversation = owner.talk.conversation
+        frame = conversation.announce(prepare, len(body)) + body
+        early = CATALOGUE.encode(Input(request=0, seconds=60), len(owner.input()), conversation.taggers[0])
+        owner.talk.wire.sock.sendall(frame + early + owner.input())
     else:
         owner.prepare()
         share = owner.input()
         wrong = {"a large share": share + b"x", "a small share": share[:-1], "the wrong request": share}[what]
-        owner.talk.say(Input(request=7 if what == "the wrong request" else 0), wrong)
+        owner.talk.say(Input(request=7 if what == "the wrong request" else 0, seconds=60), wrong)
     with pytest.raises(RefusedError) as caught:
         all(owner.talk.hear() for _ in range(9))
     assert caught.value.code is Code.MALFORMED
@@ -544,7 +600,7 @@ def test_a_party_that_freezes_while_connecting_does_not_hold_others(impatient: A
     quiet = [connect(impatient.one, impatient.bundles["owner"], Role.OWNER, VISIT, "party-1") for _ in range(5)]
     assert peer_fingerprint(quiet[0].wire.sock)
     impatient.serves()
-    quiet[0].conversation.send(Open(session="ab" * 16, dealing="client-aided"))  # and not put on the wire
+    quiet[0].conversation.send(open_visit(quiet[0], "ab" * 16))  # and not put on the wire
     with pytest.raises(RefusedError) as caught:
         quiet[0].hear(2 * PATIENCE + SPARE)
     assert caught.value.code is Code.TIMEOUT

@@ -134,7 +134,13 @@ def test_what_holds_secrets_does_not_show_them(deployment: Any, witness: Witness
     from protocols.conversation import Received
     from protocols.sharing.messages import Input
 
-    things = [prepared, result, sharing.Dealer(net.program.public, seed), net.program, Received(Input(request=0), seed)]
+    things = [
+        prepared,
+        result,
+        sharing.Dealer(net.program.public, seed),
+        net.program,
+        Received(Input(request=0, seconds=1.0), seed),
+    ]
     witness.must_be_absent(*map(repr, things))
 
 
@@ -178,6 +184,6 @@ def test_rounds_and_bytes_are_those_of_the_cost_report(deployment: Any) -> None:
         with deployment.client() as client:
             answer = client.run(net.images(count))
         assert answer.rounds == cost.rounds
-        headers = 16 * (2 * cost.rounds + 2) + 2 * 256
+        headers = 32 * (2 * cost.rounds + 2) + 2 * 256
         assert cost.online_bytes < sum(answer.sent) <= cost.online_bytes + headers
         assert isinstance(client._talks[0], Talk)

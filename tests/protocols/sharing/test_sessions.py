@@ -17,7 +17,6 @@ import pytest
 
 from protocols import Code, RefusedError
 from protocols.conversation import Conversation
-from protocols.identity import PARTY_ROLES
 from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Role, Supply
 from protocols.sharing.messages import Engage, Join, Open
 from protocols.sharing.talk import Talk
@@ -26,6 +25,8 @@ from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 from secureimg.graph import run_plain
+
+from ..pairs import ANY_KEY
 
 
 @pytest.fixture
@@ -45,9 +46,7 @@ def seeds_used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 def talk_to(server: Any, bundle: Path, side: Role, rules: Any, role: str, patience: float = 5.0) -> Talk:
     """A wire to a service, to say whatever one likes on."""
     context = bundle_context(bundle, ssl.PROTOCOL_TLS_CLIENT)
-    return Talk(
-        Conversation(side, Caps(), rules), Wire(dial(*server.listener.address, context, 5, PARTY_ROLES[role])), patience
-    )
+    return Talk(Conversation(side, Caps(), rules), Wire(dial(*server.listener.address, context, 5, role)), patience)
 
 
 def turned_away(talk: Talk, message: Any, body: bytes = b"") -> bool:
@@ -154,11 +153,11 @@ def test_several_owners_at_once_get_their_own_answers(deployment: Any, seeds_use
 
 def test_more_owners_than_party_0_keeps_weights_for(deployment: Any, bundles: dict[str, Path], tmp_path: Path) -> None:
     """Each owner that deals has a weight mask of its own; party 0 keeps few, and gets the others again."""
-    from protocols.identity import enrol_owner
+    from protocols.pki import Authority
 
     owners = {f"owner-{n}": tmp_path / f"{n}.pem" for n in range(4)}
     for name, path in owners.items():
-        enrol_owner(bundles["owner"].parent, name, path)
+        Authority.open(bundles["owner"].parent).issue("owner", name, path)
     deployment.bundles = {**bundles, **owners}
 
     def session(name: str) -> None:
@@ -175,8 +174,8 @@ def test_a_correlation_made_ahead_is_used_once_and_by_one_session(
 ) -> None:
     """Sessions that run at once pick different ones from the stock; when it is empty, the dealer makes more."""
     net = deployment.net
-    one = deployment.start_one(client_aided=False, store=tmp_path / "1")
-    zero = deployment.start_zero(one.listener.address, client_aided=False, store=tmp_path / "0", ahead=4)
+    one = deployment.start_one(client_aided=False, state=tmp_path / "1")
+    zero = deployment.start_zero(one.listener.address, client_aided=False, state=tmp_path / "0", stock=(4, 4))
     deadline = time.monotonic() + 10
     while any(len(_kept(party, net)) < 4 for party in (zero, one)):
         assert time.monotonic() < deadline
@@ -221,13 +220,12 @@ def test_another_model_than_asked_for_is_refused(deployment: Any) -> None:
 def test_an_owner_cannot_take_over_a_session(deployment: Any, bundles: dict[str, Path]) -> None:
     """A session belongs to the certificate that opened it: the other owner is refused, and the first one goes on."""
     token = secrets.token_hex(16)
-    opening = Open(session=token, dealing="client-aided")
     with contextlib.ExitStack() as stack:
 
         def to(party: Any, role: str, owner: str) -> Talk:
             talk = talk_to(party, bundles[owner], Role.OWNER, VISIT, role)
             stack.callback(talk.wire.close)
-            talk.say(opening)
+            talk.say(Open(key=talk.conversation.key, session=token, dealing="client-aided"))
             return talk
 
         mine_0 = to(deployment.zero, "party-0", "owner")
@@ -241,14 +239,15 @@ def test_an_owner_cannot_take_over_a_session(deployment: Any, bundles: dict[str,
 
 def test_only_party_0_can_join_party_1(deployment: Any, bundles: dict[str, Path]) -> None:
     """A certificate names a role: no other one gets to the link. An owner that tries is heard as an owner, and refused."""
-    join = Join(session=secrets.token_hex(16), owner="ab" * 32, dealing="client-aided", stream="to party 1")
+    token = secrets.token_hex(16)
+    join = Join(key=ANY_KEY, session=token, owner="ab" * 32, dealing="client-aided", stream="to party 1")
     for name in ("owner", "party-1", "dealer"):
         talk = talk_to(deployment.one, bundles[name], Role.ZERO, JOIN, "party-1")
         assert turned_away(talk, join)
         talk.wire.close()
     for name in ("party-0", "party-1", "dealer"):
         talk = talk_to(deployment.zero, bundles[name], Role.OWNER, VISIT, "party-0")
-        assert turned_away(talk, Open(session=secrets.token_hex(16), dealing="client-aided"))
+        assert turned_away(talk, Open(key=ANY_KEY, session=token, dealing="client-aided"))
         talk.wire.close()
     assert join.session not in deployment.one._streams
 
@@ -261,13 +260,15 @@ def test_the_dealer_deals_to_the_parties_alone_and_each_part_once(deployment: An
     address = deployment.dealer.listener.address
     for name in ("owner", "dealer"):
         talk = talk_to(deployment.dealer, bundles[name], Role.PARTY, SUPPLY, "dealer")
-        assert turned_away(talk, Engage(party=1, epoch=epoch), seed + public.to_bytes())
+        assert turned_away(
+            talk, Engage(key=ANY_KEY, party=1, program=public.fingerprint, epoch=epoch), seed + public.to_bytes()
+        )
         talk.wire.close()
     with pytest.raises(RemoteProtocolError, match=r"refused|closed|broke"):
-        Supply(address, bundles["party-0"], 1, epoch, seed + public.to_bytes(), 5.0)
+        Supply(address, bundles["party-0"], 1, epoch, public, seed, 5.0)
     with (
-        Supply(address, bundles["party-0"], 0, epoch, b"", 5.0) as zero,
-        Supply(address, bundles["party-1"], 1, epoch, seed + public.to_bytes(), 5.0) as one,
+        Supply(address, bundles["party-0"], 0, epoch, public, b"", 5.0) as zero,
+        Supply(address, bundles["party-1"], 1, epoch, public, seed, 5.0) as one,
     ):
         first = zero.fetch(token, 2, 0)
         with pytest.raises(RemoteProtocolError, match="refused"):
@@ -281,10 +282,17 @@ def test_the_dealer_deals_to_the_parties_alone_and_each_part_once(deployment: An
 
 def test_the_dealer_refuses_what_is_no_program(deployment: Any, bundles: dict[str, Path]) -> None:
     """Party 1's program is checked before anything is dealt for it; the dealer goes on."""
-    body = secrets.token_bytes(32) + deployment.net.program.public.to_bytes()
-    for wrong in (b"", body[:40], body[:-1], secrets.token_bytes(500)):
-        with pytest.raises(RemoteProtocolError, match="refused"):
-            Supply(deployment.dealer.listener.address, bundles["party-1"], 1, "ab" * 16, wrong, 5.0)
+    public = deployment.net.program.public
+    body = secrets.token_bytes(32) + public.to_bytes()
+    whole = [(wrong, public.fingerprint) for wrong in (b"", body[:40], body[:-1], secrets.token_bytes(500))]
+    for wrong, name in [*whole, (body, "ab" * 32)]:
+        talk = talk_to(deployment.dealer, bundles["party-1"], Role.PARTY, SUPPLY, "dealer")
+        engage = Engage(key=talk.conversation.key, party=1, program=name, epoch="ab" * 16)
+        talk.say(engage, wrong)
+        with pytest.raises(RefusedError) as refused:
+            talk.hear()
+        assert refused.value.code is Code.MALFORMED
+        talk.wire.close()
     deployment.serves(dealing="dealer")
 
 
@@ -305,11 +313,12 @@ def test_joins_are_tied_to_an_owner_whoever_sends_them(deployment: Any, bundles:
         for stream in ("to party 1", "to party 0"):
             talk = talk_to(deployment.one, bundles["party-0"], Role.ZERO, JOIN, "party-1")
             stack.callback(talk.wire.close)
-            talk.say(Join(session=token, owner="ab" * 32, dealing="client-aided", stream=stream))
+            own = talk.conversation.key
+            talk.say(Join(key=own, session=token, owner="ab" * 32, dealing="client-aided", stream=stream))
             assert talk.hear().message.program == deployment.net.program.public.fingerprint
         owner = talk_to(deployment.one, bundles["owner"], Role.OWNER, VISIT, "party-1")
         stack.callback(owner.wire.close)
         assert peer_fingerprint(owner.wire.sock) != "ab" * 32
-        owner.say(Open(session=token, dealing="client-aided"))
+        owner.say(Open(key=owner.conversation.key, session=token, dealing="client-aided"))
         with pytest.raises(RefusedError, match="another owner's"):
             owner.hear()
