@@ -211,6 +211,8 @@ def load_authorities(path: Path) -> tuple[x509.Certificate, ...]:
     data = read_capped(path)
     try:
         authorities = tuple(x509.load_pem_x509_certificates(data))
+        for authority in authorities:
+            subject_of(authority)  # names are parsed on demand: a damaged one is to fail here, not later
         if len(authorities) > _MOST or not all(_is_authority(authority) for authority in authorities):
             raise ValueError("it holds certificates that are not authorities'")
     except _MALFORMED as error:

@@ -6,11 +6,13 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from msgspec import Meta
 
 from secureimg.ckks.blobs import HEADER_BYTES, Kind, frame, unframe
 from secureimg.errors import BlobError, KeyMaterialError
@@ -26,9 +28,9 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Content of a key file."""
 
     program: bytes
-    key_id: str
-    budget: int
-    releases: int
+    key_id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z", max_length=32)]
+    budget: Annotated[int, Meta(ge=0)]
+    releases: Annotated[int, Meta(ge=0)]
     secret: bytes
 
     def __repr__(self) -> str:
@@ -85,10 +87,12 @@ def read_key_file(path: Path, passphrase: str | None) -> KeyFile:
         if sealed:
             if passphrase is None:
                 raise KeyMaterialError(f"{path} is sealed: give its passphrase")
+            if len(content) < _SALT + _NONCE:
+                raise BlobError(f"its {len(content)} bytes are fewer than a salt and a nonce take")
             salt, nonce, rest = content[:_SALT], content[_SALT : _SALT + _NONCE], content[_SALT + _NONCE :]
             content = ChaCha20Poly1305(_derive(passphrase, salt)).decrypt(nonce, rest, b"secureimg owner keys")
         return msgspec.msgpack.decode(content, type=KeyFile)
     except InvalidTag:
         raise KeyMaterialError(f"the passphrase does not open {path}, or the file is damaged") from None
-    except (BlobError, msgspec.DecodeError) as error:
+    except (BlobError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeyMaterialError(f"{path} is not a usable key file: {error}") from None

@@ -189,14 +189,14 @@ class PublicProgram:
         found = unframe(blob, Kind.PROGRAM, max_bytes=_MAX_PROGRAM_BYTES)
         try:
             program = PublicProgram(msgspec.msgpack.decode(found.payload, type=_Body))
+            if program.fingerprint_bytes != found.program:
+                raise BlobError("program blob is damaged: its fingerprint does not match its content")
             _check(program.body)
             actual = program.parameters.primes
         except (msgspec.DecodeError, ParameterError, ValueError) as error:
             raise BlobError(f"program blob is malformed: {error}") from None
         if actual != program.body.primes:
             raise BlobError("program blob names other primes than this release of SEAL makes: use equal releases")
-        if program.fingerprint_bytes != found.program:
-            raise BlobError("program blob is damaged: its fingerprint does not match its content")
         return program
 
 
@@ -209,7 +209,7 @@ def _check(body: _Body) -> None:
     if body.layout not in ("slots", "throughput"):
         raise ValueError(f"unknown layout {body.layout!r}")
     sizes = int(np.prod(body.input_shape, dtype=np.float64)), int(np.prod(body.output_shape, dtype=np.float64))
-    if min(sizes) < 1 or max(sizes) > _MAX_ELEMENTS:
+    if min((*sizes, *body.input_shape, *body.output_shape)) < 1 or max(sizes) > _MAX_ELEMENTS:
         raise ValueError(f"shapes {body.input_shape} and {body.output_shape} are outside the limit of {_MAX_ELEMENTS}")
     for title, places in (("input", body.packing), ("output", body.output)):
         if len(places.ciphertext) % 4 or len(places.slot) != len(places.ciphertext):

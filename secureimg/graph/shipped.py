@@ -96,7 +96,7 @@ def read_card(text: str | bytes, where: str) -> ModelCard:
             sha256=_text(data["sha256"]),
             seed=int(data["seed"]),
         )
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise GraphError(f"{where}: is not a model card ({reason}); see ModelCard for its entries") from None
 

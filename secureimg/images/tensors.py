@@ -15,6 +15,8 @@ from secureimg.images.files import MAX_BYTES, read_capped
 
 __all__ = ["load_tensor_npy"]
 
+_MAX_HEADER = 512  # numpy writes some 120 bytes for four axes, and takes seconds to refuse 10,000 of spaces
+
 
 def load_tensor_npy(path: str | Path | bytes, max_bytes: int = MAX_BYTES) -> NDArray[np.float64]:
     """Load a batch of model inputs from a NumPy file. Nothing in it is executed: pickled objects are refused.
@@ -53,7 +55,7 @@ def load_tensor_npy(path: str | Path | bytes, max_bytes: int = MAX_BYTES) -> NDA
     if version not in readers:
         raise ImageError(f"{name} is .npy version {version}, not 1.0 or 2.0: write it with numpy.save of a plain array")
     try:
-        shape, columns_first, dtype = readers[version](stream)
+        shape, columns_first, dtype = readers[version](stream, max_header_size=_MAX_HEADER)
     except Exception as error:  # the header is a Python literal of any content: whatever fails in it, it is damaged
         raise ImageError(f"{name} has a damaged .npy header: write it again with numpy.save") from error
     if dtype.kind not in "iuf" or dtype.hasobject:

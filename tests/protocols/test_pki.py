@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from protocols.cli.pki import app
+from protocols.listener import Guest, Listener
 from protocols.pki import ROLES, Authority, Bundle, create_bundles, replace_authorities, role_name
 from protocols.pki.bundles import load_authorities
-from protocols.sharing.listener import Guest, Listener
 from protocols.tls import accept, bundle_context, dial, handshake_failure, peer_fingerprint, peer_role
 from secureimg.errors import KeyMaterialError, LocalProtocolError, RemoteProtocolError
 
@@ -426,7 +426,7 @@ def test_a_server_cannot_play_an_owner(home: Path) -> None:
 
 def test_a_listener_serves_the_roles_that_it_names(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        caplog.at_level(logging.INFO, "protocols.sharing.listener"),
+        caplog.at_level(logging.INFO, "protocols.listener"),
         listening(home / "party-1.pem", roles={"owner", "party-0"}) as (address, welcomed),
     ):
         assert heard(address, home / "owner.pem", "party-1") == b"hello"
@@ -536,7 +536,7 @@ def test_another_deployment_is_refused_and_both_sides_are_named(
     home: Path, elsewhere: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        caplog.at_level(logging.INFO, "protocols.sharing.listener"),
+        caplog.at_level(logging.INFO, "protocols.listener"),
         listening(home / "party-1.pem") as (address, welcomed),
     ):
         stranger = bundle_context(elsewhere / "party-0.pem", ssl.PROTOCOL_TLS_CLIENT)

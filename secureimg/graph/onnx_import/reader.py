@@ -89,6 +89,8 @@ def read_model(source: str | Path | bytes, max_bytes: int) -> Model:
     graph = proto.graph
     if len(graph.node) > MAX_NODES:
         raise GraphError(f"{label}: has {len(graph.node)} nodes, the limit is {MAX_NODES}")
+    if not _is_text(graph):
+        raise GraphError(f"{label}: holds names that are not UTF-8 text; export it again")
     tensors: dict[str, onnx.TensorProto] = {}
     for tensor in graph.initializer:
         if tensor.name in tensors:
@@ -153,8 +155,19 @@ def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
     size(proto.graph.node)
     try:
         return onnx.inliner.inline_local_functions(proto)
-    except (RuntimeError, ValueError, ProtobufError):
+    except Exception:  # noqa: BLE001 - the inliner raises types of its own, some of them bare exceptions
         raise GraphError(f"{label}: its local functions cannot be put in place; export without functions") from None
+
+
+def _is_text(graph: onnx.GraphProto) -> bool:
+    """Whether all names are text: protobuf gives bytes for what is not UTF-8."""
+    names: list[Any] = [graph.name]
+    for node in graph.node:
+        names += (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    for entries in (graph.input, graph.output, graph.initializer):
+        names += (entry.name for entry in entries)
+    names += (tensor.values.name for tensor in graph.sparse_initializer)
+    return all(isinstance(name, str) for name in names)
 
 
 def _ordered(graph: onnx.GraphProto, tensors: set[str], label: str) -> list[onnx.NodeProto]:

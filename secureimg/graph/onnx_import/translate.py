@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.helper
-import onnx.shape_inference
-from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]  # protobuf has no types
 
 from secureimg.errors import GraphError, UnsupportedModelError
 from secureimg.graph.graph import Graph
@@ -16,7 +14,7 @@ from secureimg.graph.onnx_import import arithmetic, pointwise, shaping, windows
 from secureimg.graph.onnx_import.folding import FOLDED, fold, shape_of
 from secureimg.graph.onnx_import.reader import Foreign, Model, decode_tensor
 from secureimg.graph.onnx_import.values import Const, Emitter, Handler, NodeView, Refused, Value
-from secureimg.graph.ops import MAX_ELEMENTS, Shape, elements
+from secureimg.graph.ops import MAX_ELEMENTS, elements
 
 __all__ = ["SUPPORTED", "translate"]
 
@@ -67,7 +65,6 @@ class _Translation:
         self.known: dict[str, Const | Value | None] = {"": None}
         self.lost: set[str] = set()
         self.folded = 0
-        self._guesses: dict[str, Shape] | None = None
         self.out, self.input = self._input()
 
     def refuse(self, name: str, kind: str, remedy: str) -> None:
@@ -156,10 +153,10 @@ class _Translation:
                 self._tensor(name)
         if kind not in SUPPORTED and not self._foldable(proto, foreign):
             self.refuse(label, kind, _REMEDIES.get(kind, _REMEDY))
-            self._lose(outputs)
+            self._lose(proto)
             return
         if any(name in self.lost for name in proto.input):
-            self._lose(outputs)
+            self._lose(proto)
             return
         try:
             view = self._view(proto, label)
@@ -169,11 +166,11 @@ class _Translation:
                 raise Refused(f"its attribute(s) {', '.join(map(_short, unread))} are not known", "export without them")
         except (Refused, Foreign) as error:
             self.refuse(label, kind, f"{error}")
-            self._lose(outputs)
+            self._lose(proto)
             return
         except GraphError as error:
             if self.problems:  # may follow from a guess made after the first problem
-                self._lose(outputs)
+                self._lose(proto)
                 return
             text = str(error)
             raise GraphError(text if label in text else f"node {label!r} ({kind}): {text}") from None
@@ -227,16 +224,19 @@ class _Translation:
             raise Refused("its inputs are not all constants", _REMEDY)
         return _HANDLERS[view.kind](view, self.out)
 
-    def _lose(self, names: list[str]) -> None:
-        """Go on after a problem with the shapes ONNX infers, so that later problems are found too."""
-        if self._guesses is None:
-            self._guesses = _inferred(self.model, self.out.input.full)
-        for name in filter(None, names):
-            full = self._guesses.get(name)
-            if full is None or elements(full) > MAX_ELEMENTS:
+    def _lose(self, proto: onnx.NodeProto) -> None:
+        """Go on after a problem as if the node kept the shape of its input, as activations do: later problems are found too.
+
+        ONNX's own shape inference is not asked: some damaged files make it end the process (1.23: slices of negative sides).
+        """
+        guess = next((v for v in map(self.known.get, proto.input) if isinstance(v, Value)), None)
+        for number, name in enumerate(proto.output):
+            if not name:
+                continue
+            if number or guess is None:
                 self.lost.add(name)
             else:
-                self.known[name] = Value(name, full)
+                self.known[name] = Value(name, guess.full)
 
 
 def _constant(view: NodeView) -> Const:
@@ -246,28 +246,6 @@ def _constant(view: NodeView) -> Const:
             array = np.asarray(found)
             return Const(array.astype(np.float64) if array.dtype.kind == "f" else array)
     raise Refused("it holds no plain numbers", "export the model with dense, numeric constants")
-
-
-def _inferred(model: Model, full: Shape) -> dict[str, Shape]:
-    """Shapes for a batch of one image, as far as ONNX can tell; for nodes after an unsupported one."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    for entry in proto.graph.input:
-        dims = entry.type.tensor_type.shape.dim
-        if len(dims) == len(full) and entry.name not in model.tensors:
-            for dim, side in zip(dims, full, strict=True):
-                dim.dim_value = side
-    try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (RuntimeError, ValueError, ProtobufError):
-        return {}
-    shapes = {}
-    for entry in proto.graph.value_info:
-        dims = entry.type.tensor_type.shape.dim
-        sides = [d.dim_value for d in dims]
-        if dims and all(side > 0 for side in sides):
-            shapes[entry.name] = tuple(sides)
-    return shapes
 
 
 def translate(model: Model) -> Graph:

@@ -1,0 +1,14 @@
+"""The decoders that are fuzzed, by family."""
+
+from __future__ import annotations
+
+from fuzzing.decoders import bundles, ckks, files, models, pictures, programs, shares, streams, web
+from fuzzing.targets import Target
+
+__all__ = ["all_targets"]
+
+
+def all_targets() -> list[Target]:
+    """Every target of every family."""
+    families = (streams, programs, ckks, shares, models, pictures, files, bundles, web)
+    return [target for family in families for target in family.make_targets()]
