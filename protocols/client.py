@@ -18,7 +18,7 @@ from protocols.conversation import Buffer, Received, State
 from protocols.errors import BrokenError, RefusedError
 from protocols.messages import Caps, Code, Hangup, KeysState, KeysStored, Message, Offer, Refusal, Result
 from protocols.owner import OwnerConversation
-from protocols.pki import Bundle, owner_bundle
+from protocols.pki import owner_bundle
 from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg.ckks import OwnerKeys, PublicProgram
@@ -112,8 +112,7 @@ class OwnerClient:
         context = bundle_context(self._identity, ssl.PROTOCOL_TLS_CLIENT)
         sock = dial(*self._address, context, min(self._timeout, 30.0), "server", self._pins)
         self._wire = Wire(sock)
-        own = Bundle.load(self._identity).fingerprint
-        self._talk = OwnerConversation(self._caps, owner=own, server=peer_fingerprint(sock))
+        self._talk = OwnerConversation(self._caps, owner=context.identity.fingerprint, server=peer_fingerprint(sock))
         try:
             offer, body = self._ask(self._talk.hello(self._model, "secureimg"))
             if not isinstance(offer, Offer):

@@ -111,6 +111,11 @@ class Listener:
         host, port = self._socket.getsockname()[:2]
         return str(host), int(port)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate that is shown now."""
+        return self._context.identity.fingerprint
+
     def __enter__(self) -> Self:
         return self
 

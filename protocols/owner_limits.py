@@ -160,7 +160,7 @@ class _Ledger:
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
             self._base.execute("CREATE TABLE IF NOT EXISTS releases (owner TEXT PRIMARY KEY, images INTEGER NOT NULL)")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, ValueError) as error:  # damaged text in it is a ValueError
             raise KeyMaterialError(f"{path} cannot be used to count releases: {error}") from None
         self._path = path
         self._lock = threading.Lock()
@@ -174,7 +174,7 @@ class _Ledger:
                 if had + images > limit:
                     return had
                 self._base.execute("INSERT OR REPLACE INTO releases VALUES (?, ?)", (owner, had + images))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, OverflowError) as error:
             raise KeyMaterialError(f"{self._path} cannot be written ({error}): no answer leaves uncounted") from None
         return None
 

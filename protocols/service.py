@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 import threading
@@ -18,21 +17,17 @@ from protocols.engine import Engine
 from protocols.evaluation import EvaluationQueue
 from protocols.keystore import KeyStore
 from protocols.limits import Limits
+from protocols.listener import Guest, Listener
 from protocols.messages import Code
 from protocols.operations import Observer
 from protocols.owner_limits import OwnerGate, OwnerLimits
-from protocols.pki import Bundle
 from protocols.results import Results
 from protocols.server import ServerConversation
 from protocols.session import Session
 from protocols.station import Budget, Shared, Station
-from protocols.tls import accept, bundle_context, peer_fingerprint, peer_role
 from protocols.wire import Wire
-from secureimg.errors import ProtocolError, RemoteProtocolError
 
 __all__ = ["Service"]
-
-_log = logging.getLogger(__name__)
 
 
 class Service:
@@ -79,23 +74,20 @@ class Service:
         state: Path | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._pins = dict(pins or {})
-        self._context = bundle_context(identity, ssl.PROTOCOL_TLS_SERVER)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, Session | None] = {}
-        try:
-            self._listener = socket.create_server((host, port), backlog=128)
-        except (OSError, OverflowError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise ProtocolError(f"cannot listen on {host}:{port}: {reason}: choose another --host or --port") from None
+        self.listener = Listener(
+            identity, host, port, self._greet, connections=2 * self._limits.connections,
+            handshake=self._limits.handshake, roles={"owner"}, pins=dict(pins or {}),
+        )  # fmt: skip
         self._shared = Shared(
             limits=self._limits,
             inputs=Budget(self._limits.inputs_total),
             gate=OwnerGate(owner_limits or OwnerLimits(), state),
             results=Results(lambda outcome: len(outcome.blob)),
             observer=observer or Observer(),
-            fingerprint=Bundle.load(identity).fingerprint,
+            fingerprint=lambda: self.listener.fingerprint,
             stopping=self._stop.is_set,
         )
         self._station = self._set_up(engine)
@@ -139,8 +131,7 @@ class Service:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that the service listens on."""
-        host, port = self._listener.getsockname()[:2]
-        return str(host), int(port)
+        return self.listener.address
 
     def __enter__(self) -> Self:
         return self
@@ -154,26 +145,20 @@ class Service:
     def stop(self) -> None:
         """Take no new work; `run` returns soon. Callable from any thread and from a signal handler."""
         self._stop.set()
+        self.listener.stop()
+
+    def renew(self) -> None:
+        """Read the bundle anew, for connections from now on. Raises `KeyMaterialError` if it cannot be used."""
+        self.listener.renew()
 
     def run(self) -> None:
         """Accept owners until `stop` is called, then finish what is under way."""
-        self._listener.settimeout(0.2)
-        while not self._stop.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:  # out of descriptors: wait for some to be closed
-                _log.warning("cannot accept a connection: %s", error.strerror)
-                time.sleep(0.2)
-                continue
-            self._start(connection)
+        self.listener.run()
         self.close()
 
     def close(self) -> None:
         """Stop listening and see all sessions off, within the limit `drain`."""
-        self._stop.set()
-        self._listener.close()
+        self.stop()
         deadline = time.monotonic() + self._limits.drain
         with self._lock:
             sessions = dict(self._sessions)
@@ -182,45 +167,25 @@ class Service:
                 session.wake()
         for thread in sessions:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.listener.close()
         self._station.evaluations.close(max(0.0, deadline - time.monotonic()))
         self._retire()
         self._shared.gate.close()
 
-    def _start(self, connection: socket.socket) -> None:
+    def _greet(self, guest: Guest) -> None:
+        guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        thread = threading.current_thread()
         with self._lock:
-            if len(self._sessions) >= 2 * self._limits.connections:  # not even a thread to refuse it politely
-                connection.close()
-                return
-            thread = threading.Thread(target=self._serve, args=(connection,), name="owner", daemon=True)
             self._sessions[thread] = None
             crowded = len(self._sessions) > self._limits.connections
-        thread.name = "crowded" if crowded else "owner"
-        thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
         try:
-            self._greet(connection)
-        except (OSError, ValueError, RemoteProtocolError) as error:
-            _log.info("TLS handshake failed: %s", getattr(error, "reason", None) or type(error).__name__)
-        except Exception:  # noqa: BLE001 - whatever it is, the other owners are still served
-            _log.exception("internal error")
-        finally:
-            connection.close()
-            with self._lock:
-                del self._sessions[threading.current_thread()]
-
-    def _greet(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        secured = accept(connection, self._context, self._limits.handshake)
-        with secured:
-            owner, role = peer_fingerprint(secured), peer_role(secured)
-            pinned = self._pins.get("owner", frozenset())
-            if role != "owner" or (pinned and owner not in pinned):
-                raise RemoteProtocolError(f"a certificate of role {role} ({owner[:16]}) is not admitted here")
-            if threading.current_thread().name == "crowded":
-                self._turn_away(secured)
+            if crowded:
+                self._turn_away(guest.sock)
             else:
-                self._run_session(secured, owner)
+                self._run_session(guest.sock, guest.fingerprint)
+        finally:
+            with self._lock:
+                del self._sessions[thread]
 
     def _run_session(self, secured: ssl.SSLSocket, owner: str) -> None:
         with self._lock:

@@ -45,7 +45,7 @@ class Session:
         self._shared = shared = station.shared
         self._station = station
         self._limits = shared.limits.fitted(station.engine.keys_bytes, station.engine.input_bytes)
-        self._talk = ServerConversation(self._limits.caps, owner=owner, server=shared.fingerprint)
+        self._talk = ServerConversation(self._limits.caps, owner=owner, server=shared.fingerprint())
         self._wire = Wire(sock)
         self._bell = Bell(sock)
         self._frame_since: float | None = None

@@ -54,7 +54,7 @@ class Shared:
     gate: OwnerGate
     results: Results[Outcome]
     observer: Observer
-    fingerprint: str
+    fingerprint: Callable[[], str]
     stopping: Callable[[], bool]
 
 

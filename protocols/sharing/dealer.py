@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 
 from protocols.conversation import Conversation, Received
 from protocols.errors import RefusedError
+from protocols.listener import Guest, Listener
 from protocols.messages import Bye, Code, Hangup, Refusal
 from protocols.operations import Observer
-from protocols.pki import Bundle
-from protocols.sharing.listener import Guest, Listener
 from protocols.sharing.messages import SUPPLY, Caps, Deal, Dealt, Engage, Engaged, Role, Stage, supply_terms
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial, peer_fingerprint
+from protocols.tls import IdentityContext, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg.errors import BlobError, RemoteProtocolError, SecureImgError
 from secureimg.sharing import Dealer, PublicProgram, cost_of, fresh_seed
@@ -79,7 +77,6 @@ class DealerServer:
     ) -> None:
         self._patience = patience
         self.observer = observer or Observer()
-        self._fingerprint = Bundle.load(identity).fingerprint
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._half: OrderedDict[tuple[str, str, str], tuple[int, tuple[bytes, bytes]]] = OrderedDict()
@@ -88,6 +85,10 @@ class DealerServer:
         self.observer.gauge(
             "waiting_halves", "Correlations that one party has and the other not.", lambda: len(self._half)
         )
+
+    def renew(self) -> None:
+        """Read the bundle anew, for connections from now on. Raises `KeyMaterialError` if it cannot be used."""
+        self.listener.renew()
 
     def close(self) -> None:
         """Stop listening, and deal no more than what is under way."""
@@ -115,7 +116,7 @@ class DealerServer:
         dealer = self._engage(engage) if party == 1 else None
         asked: Engage = engage.message
         talk.say(Engaged(key=talk.conversation.key))
-        talk.conversation.bind(supply_terms(asked, guest.fingerprint, self._fingerprint))
+        talk.conversation.bind(supply_terms(asked, guest.fingerprint, self.listener.fingerprint))
         while isinstance((heard := talk.hear()).message, Deal):
             deal: Deal = heard.message
             if self._stopping.is_set():
@@ -182,8 +183,8 @@ class Supply:
     Parameters
     ----------
     address : (str, int)
-    identity : Path
-        The party's bundle.
+    context : IdentityContext
+        The party's, to dial.
     party : int
     epoch : str
         Names the weight mask.
@@ -200,7 +201,7 @@ class Supply:
     def __init__(
         self,
         address: tuple[str, int],
-        identity: Path,
+        context: IdentityContext,
         party: int,
         epoch: str,
         public: PublicProgram,
@@ -208,7 +209,6 @@ class Supply:
         patience: float,
         pins: frozenset[str] = frozenset(),
     ) -> None:
-        context = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
         sock = dial(*address, context, min(patience, 30.0), "dealer", pins)
         self._wire = Wire(sock)
         self._talk = Talk(Conversation(Role.PARTY, Caps(), SUPPLY), self._wire, patience)
@@ -218,7 +218,7 @@ class Supply:
         body = weight_seed + public.to_bytes() if party else b""
         try:
             self._ask(lambda: self._talk.say(asked, body))
-            conversation.bind(supply_terms(asked, Bundle.load(identity).fingerprint, peer_fingerprint(sock)))
+            conversation.bind(supply_terms(asked, context.identity.fingerprint, peer_fingerprint(sock)))
         except BaseException:
             self.close()
             raise

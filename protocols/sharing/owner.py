@@ -19,7 +19,6 @@ from protocols.binding import Terms
 from protocols.conversation import Conversation, Received
 from protocols.errors import BrokenError, RefusedError
 from protocols.messages import Bye, Code
-from protocols.pki import Bundle
 from protocols.sharing.dealer import dealt_pieces
 from protocols.sharing.messages import (
     VISIT,
@@ -157,7 +156,6 @@ class SharesClient:
 
     def _connect(self) -> None:
         """Open a session at both parties."""
-        own = Bundle.load(self._identity).fingerprint
         context = bundle_context(self._identity, ssl.PROTOCOL_TLS_CLIENT)
         self._hang_up()
         self._talks, self._ready = [], None
@@ -177,8 +175,8 @@ class SharesClient:
             for talk in self._talks:
                 talk.conversation.bind(
                     Terms(
-                        protocol="visit", session=self._session, owner=own, party_0=seen[0], party_1=seen[1],
-                        dealing=self.dealing, model=self.program.model, program=self.program.fingerprint,
+                        protocol="visit", session=self._session, owner=context.identity.fingerprint, party_0=seen[0],
+                        party_1=seen[1], dealing=self.dealing, model=self.program.model, program=self.program.fingerprint,
                         reveal=self.program.reveal,
                     )
                 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -12,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import RefusedError
+from protocols.listener import Guest, Listener
 from protocols.messages import Code
 from protocols.operations import Observer
 from protocols.owner_limits import OwnerGate, OwnerLimits
-from protocols.pki import Bundle
 from protocols.results import Results
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
-from protocols.sharing.listener import Guest, Listener
 from protocols.sharing.messages import Caps, Dealing
 from protocols.sharing.session import Session
 from protocols.sharing.stock import Stock, agree
 from protocols.sharing.visit import Visit
+from protocols.tls import bundle_context
 from secureimg import sharing
 from secureimg.errors import BlobError, BudgetError, RemoteProtocolError
 from secureimg.sharing.streams import SEED_BYTES
@@ -126,7 +127,7 @@ class PartyServer:
         pins: Pins | None = None,
     ) -> None:
         self.identity = identity
-        self.fingerprint = Bundle.load(identity).fingerprint
+        self._dialling = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
         self.limits = limits or PartyLimits()
         self.observer = observer or Observer()
         self.pins = dict(pins or {})
@@ -143,6 +144,17 @@ class PartyServer:
         )  # fmt: skip
         self.observer.gauge("sessions", "Sessions with owners that are open.", lambda: len(self._visits))
         self.observer.gauge("stock", "Correlations ready for use.", self._ready)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of this party's certificate."""
+        return self._dialling.identity.fingerprint
+
+    def renew(self) -> None:
+        """Read the bundle anew, for connections from now on. Raises `KeyMaterialError` if it cannot be used."""
+        dialling = bundle_context(self.identity, ssl.PROTOCOL_TLS_CLIENT)
+        self.listener.renew()
+        self._dialling = dialling
 
     def close(self) -> None:
         """Take no new sessions, let runs under way end within the limit `drain`, then close everything."""
@@ -304,7 +316,7 @@ class PartyServer:
         """A connection to the dealer process for a program and weight mask."""
         assert self._dealer is not None
         return Supply(
-            self._dealer, self.identity, self.number, epoch, public, weight_seed, self.limits.dealer,
+            self._dealer, self._dialling, self.number, epoch, public, weight_seed, self.limits.dealer,
             pins=self.pins.get("dealer", frozenset()),
         )  # fmt: skip
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from protocols.conversation import Conversation
 from protocols.errors import RefusedError
+from protocols.listener import Guest
 from protocols.messages import Code, Hangup
 from protocols.sharing.link import Link
-from protocols.sharing.listener import Guest
 from protocols.sharing.messages import JOIN, STREAMS, Dealing, Join, Joined, Role, link_terms
 from protocols.sharing.party import PartyServer
 from protocols.sharing.session import Session

@@ -20,7 +20,7 @@ from protocols.sharing.party import Address, PartyServer
 from protocols.sharing.session import Session
 from protocols.sharing.stock import Keeper, order
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial, peer_fingerprint
+from protocols.tls import dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import BlobError, KeyMaterialError, RemoteProtocolError
@@ -124,7 +124,7 @@ class PartyZeroServer(PartyServer):
 
     def _join_peer(self, token: str, owner: str, dealing: Dealing, purpose: Literal["session", "stock"]) -> Session:
         """Open a link to party 1; get program and masked weights, if they are not here yet."""
-        context = bundle_context(self.identity, ssl.PROTOCOL_TLS_CLIENT)
+        context = self._dialling
         with self._lock:
             # a session keeps what it says it knows: another one may push it out of the cache meanwhile
             programs, runners = OrderedDict(self._programs), OrderedDict(self._runners)
@@ -152,7 +152,7 @@ class PartyZeroServer(PartyServer):
                 raise RemoteProtocolError("two different certificates answered for party 1")
             peer = peers.pop()
             for talk, question, answer in zip(talks, asked, answers, strict=True):
-                talk.conversation.bind(link_terms(question, answer.message, self.fingerprint, peer))
+                talk.conversation.bind(link_terms(question, answer.message, context.identity.fingerprint, peer))
             public = self._learn(joined, answers[1].body or b"", programs)
             taggers = talks[0].conversation.taggers[0], talks[1].conversation.taggers[1]
             link = Link(socks[0], socks[1], taggers, self.limits.patience)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from protocols.binding import Terms
 from protocols.conversation import Conversation, Received
 from protocols.errors import RefusedError
+from protocols.listener import Guest
 from protocols.memory_use import peak_memory
 from protocols.messages import Bye, Code, Hangup, Refusal
 from protocols.preparation import preparation_for
 from protocols.results import Kept
-from protocols.sharing.listener import Guest
 from protocols.sharing.messages import VISIT, Fetch, Input, Open, Output, Prepare, Prepared, Role, Stage, Welcome
 from protocols.sharing.session import Session, until
 from protocols.sharing.talk import Sink, Talk

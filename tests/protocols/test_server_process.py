@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 
 from protocols import Code, OwnerClient, OwnerConversation, Received, RefusedError
+from protocols.frames import VERSION
 from protocols.messages import Bye, Evaluate, Hangup, Hello, Offer, RegisterKeys, encode_frame
-from protocols.tls import IdentityContext, bundle_context, dial
+from protocols.pki import Bundle
+from protocols.tls import IdentityContext, bundle_context, dial, peer_fingerprint
 from secureimg.ckks import OwnerKeys
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
 from secureimg.graph import load_onnx, run_plain
+
+from .pairs import ANY_KEY
 
 KEY = "ab" * 16
 
@@ -133,7 +137,7 @@ def test_strangers_are_refused_on_both_sides(server: Any, stranger: Path) -> Non
     context.verify_mode = ssl.CERT_NONE  # even an owner that trusts the server blindly is not let in
     secured = context.wrap_socket(socket.create_connection((server.host, server.port), 10))
     with secured, contextlib.suppress(ssl.SSLError, ConnectionError):
-        secured.sendall(encode_frame(Hello()))
+        secured.sendall(encode_frame(Hello(key=ANY_KEY)))
         assert secured.recv(1) == b""
     assert server.alive()
 
@@ -171,14 +175,14 @@ def test_bytes_that_are_not_tls_do_no_harm(server: Any) -> None:
 
 # ---------------------------------------------------------------------------------------- a hundred malformed things
 
-HELLO = encode_frame(Hello())
+HELLO = encode_frame(Hello(key=ANY_KEY))
 BYE = encode_frame(Bye())
-HEADER = struct.Struct(">4sBBHQ")
+HEADER = struct.Struct(">4sBBHQ16x")
 
 
 def head(number: int, value: object, body: bytes = b"") -> bytes:
     raw = value if isinstance(value, bytes) else msgspec.msgpack.encode(value)
-    return HEADER.pack(b"SIMG", 1, number, len(raw), len(body)) + raw + body
+    return HEADER.pack(b"SIMG", VERSION, number, len(raw), len(body)) + raw + body
 
 
 def malformed_streams() -> Iterator[tuple[str, bytes]]:
@@ -191,30 +195,33 @@ def malformed_streams() -> Iterator[tuple[str, bytes]]:
         ("tls", b"\x16\x03\x01\x02"),
     ):
         yield f"magic {name}", magic + HELLO[4:]
-    for version in (0, 2, 3, 127, 255):
+    for version in (0, 1, 3, 127, 255):
         yield f"version {version}", HELLO[:4] + bytes([version]) + HELLO[5:]
     for number in (0, 12, 13, 64, 128, 255):
         yield f"type {number}", HELLO[:5] + bytes([number]) + HELLO[6:]
     for number in (2, 4, 6, 8, 9, 10):
-        yield f"a message of the server's, {number}", HEADER.pack(b"SIMG", 1, number, 1, 0) + b"\x80"
+        yield f"a message of the server's, {number}", HEADER.pack(b"SIMG", VERSION, number, 1, 0) + b"\x80"
     for number in (3, 5, 7, 11):
-        yield f"before the greeting, {number}", HEADER.pack(b"SIMG", 1, number, 1, 0) + b"\x80"
+        yield f"before the greeting, {number}", HEADER.pack(b"SIMG", VERSION, number, 1, 0) + b"\x80"
     for size in (4097, 65535):
-        yield f"head of {size}", HEADER.pack(b"SIMG", 1, 1, size, 0)
+        yield f"head of {size}", HEADER.pack(b"SIMG", VERSION, 1, size, 0)
     for size in (1, 2**20, 2**31, 2**32, 2**40, 2**63, 2**64 - 1):
-        yield f"hello with a body of {size}", HEADER.pack(b"SIMG", 1, 1, 10, size)
+        yield f"hello with a body of {size}", HEADER.pack(b"SIMG", VERSION, 1, 10, size)
     contents: list[Any] = [b"", b"\xc1", b"\xff" * 9, b"{}", None, True, 7, "text", [], [1], {"type": 2}, {"type": "1"}]
     contents += [
-        {"type": 1, "model": 3},
-        {"type": 1, "extra": 0},
-        {"type": 1, "model": "x" * 201},
-        {"type": 1, "model": ""},
+        {"type": 1},
+        {"type": 1, "key": b""},
+        {"type": 1, "key": bytes(31)},
+        {"type": 1, "key": ANY_KEY, "model": 3},
+        {"type": 1, "key": ANY_KEY, "extra": 0},
+        {"type": 1, "key": ANY_KEY, "model": "x" * 201},
+        {"type": 1, "key": ANY_KEY, "model": ""},
     ]
     contents += [
-        {"type": 1, "software": "x" * 2001},
+        {"type": 1, "key": ANY_KEY, "software": "x" * 2001},
         b"\x81\xa4type",
         b"\x91" * 900,
-        msgspec.msgpack.encode({"type": 1}) + b"\0",
+        msgspec.msgpack.encode({"type": 1, "key": ANY_KEY}) + b"\0",
     ]
     contents += [
         b"\x82\xa4type\x01\xa5model\xa2\xff\xfe",
@@ -226,16 +233,16 @@ def malformed_streams() -> Iterator[tuple[str, bytes]]:
         yield f"hello content {index}", head(1, content)
     yield "two greetings", HELLO + HELLO
     for number, size in ((5, 2**40), (5, 2**64 - 1), (7, 2**33), (7, 2**64 - 1), (3, 1), (11, 1)):
-        yield f"body of type {number} with {size}", HELLO + HEADER.pack(b"SIMG", 1, number, 20, size)
-    good = {"type": 7, "request_id": 0, "key_id": KEY, "count": 1}
+        yield f"body of type {number} with {size}", HELLO + HEADER.pack(b"SIMG", VERSION, number, 20, size)
+    good = {"type": 7, "request_id": KEY, "key_id": KEY, "count": 1, "seconds": 9.0}
     wrong: list[dict[str, object]] = [
-        {"request_id": -1}, {"request_id": "0"}, {"request_id": 2**63}, {"request_id": None}, {"key_id": ""}, {"key_id": "XY" * 16},  # noqa: E501
+        {"request_id": 1}, {"request_id": "0"}, {"request_id": KEY[1:]}, {"request_id": None}, {"seconds": -1.0}, {"key_id": ""}, {"key_id": "XY" * 16},  # noqa: E501
         {"key_id": "ab" * 65}, {"key_id": 5}, {"key_id": KEY + "\n"}, {"key_id": "../../etc/passwd"}, {"count": 0}, {"count": -1},  # noqa: E501
         {"count": 2**21}, {"count": 1.5}, {"count": "1"}, {"extra": 1},
     ]  # fmt: skip
     for index, change in enumerate(wrong):
         yield f"evaluate with wrong field {index}", HELLO + head(7, good | change)
-    for missing in ("request_id", "key_id", "count"):
+    for missing in ("request_id", "key_id", "count", "seconds"):
         yield f"evaluate without {missing}", HELLO + head(7, {k: v for k, v in good.items() if k != missing})
     yield "ask for no key", HELLO + head(3, {"type": 3})
     yield "register without an id", HELLO + head(5, {"type": 5})
@@ -245,11 +252,21 @@ def malformed_streams() -> Iterator[tuple[str, bytes]]:
 STREAMS = dict(malformed_streams())
 
 
+def tagged(data: bytes, owner: OwnerConversation) -> bytes:
+    """The same frame with the tag that its place in the session wants, so that what is behind the tag is judged."""
+    if len(data) < HEADER.size or data[:4] != b"SIMG":
+        return data
+    end = HEADER.size + int.from_bytes(data[6:8], "big")
+    return data[:16] + owner.taggers[0].tag(data[:16] + data[HEADER.size : end]) + data[HEADER.size :]
+
+
 def converse(server: Any, data: bytes) -> list[object]:
     """Send raw bytes over TLS, a greeting by itself first; return the messages that come back until the server ends."""
-    owner, messages = OwnerConversation(), []
-    owner.hello()
+    messages: list[object] = []
     with dial(server.host, server.port, own_context(server), 20, "server") as secured:
+        own = Bundle.load(server.bundle("owner")).fingerprint
+        owner = OwnerConversation(owner=own, server=peer_fingerprint(secured))
+        (hello,) = owner.hello()
 
         def listen() -> bool:
             piece = secured.recv(65536)
@@ -257,10 +274,10 @@ def converse(server: Any, data: bytes) -> list[object]:
             return bool(piece)
 
         if data.startswith(HELLO):
-            secured.sendall(HELLO)
+            secured.sendall(hello)
             while not messages:
                 assert listen()
-            data = data[len(HELLO) :]
+            data = tagged(data[len(HELLO) :], owner)
             if data[5:6] == b"\x07":
                 owner.evaluate(KEY, 1, b"")  # the answer to an evaluation is either a refusal or a hangup
         secured.sendall(data)
@@ -327,7 +344,8 @@ def test_an_owner_that_leaves_in_the_middle_does_no_harm(
     server: Any, owner_keys: OwnerKeys, pictures: np.ndarray
 ) -> None:
     blob = owner_keys.encrypt(pictures[:1])
-    whole = HELLO + encode_frame(Evaluate(request_id=0, key_id=owner_keys.key_id, count=1), len(blob)) + blob
+    evaluate = Evaluate(request_id=KEY, key_id=owner_keys.key_id, count=1, seconds=9.0)
+    whole = HELLO + encode_frame(evaluate, len(blob)) + blob
     for data in (HELLO[:9], HELLO[:-1], HELLO, HELLO + encode_frame(RegisterKeys(key_id=KEY), 1000), whole[:-1], whole):
         with dial(server.host, server.port, own_context(server), 10, "server") as secured:
             secured.sendall(data)

@@ -20,10 +20,10 @@ import pytest
 from protocols import Code, RefusedError
 from protocols.binding import Tagger, Terms
 from protocols.conversation import Conversation
+from protocols.listener import Guest, Listener
 from protocols.messages import Hangup
 from protocols.pki import Bundle
 from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Link, Role
-from protocols.sharing.listener import Guest, Listener
 from protocols.sharing.messages import (
     CATALOGUE,
     Deal,

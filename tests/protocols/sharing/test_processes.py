@@ -65,7 +65,7 @@ def strike(
 
 @pytest.mark.parametrize("dealing", DEALINGS)
 def test_processes_answer_like_the_plain_model(commands: Any, bundles: Any, net: Any, dealing: Any) -> None:
-    """`secureimg party 0`, `party 1` and `dealer` as an operator starts them."""
+    """Party 0, party 1 and a dealer as an operator starts them."""
     serves(commands, bundles, net, dealing)
 
 

@@ -20,7 +20,7 @@ from protocols.conversation import Conversation
 from protocols.sharing import DEALINGS, JOIN, SUPPLY, VISIT, Caps, Role, Supply
 from protocols.sharing.messages import Engage, Join, Open
 from protocols.sharing.talk import Talk
-from protocols.tls import bundle_context, dial, peer_fingerprint
+from protocols.tls import IdentityContext, bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import LocalProtocolError, RemoteProtocolError
@@ -41,6 +41,10 @@ def seeds_used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
         monkeypatch.setattr(kind, "prepare", prepare)
     return used
+
+
+def dialling(bundle: Path) -> IdentityContext:
+    return bundle_context(bundle, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def talk_to(server: Any, bundle: Path, side: Role, rules: Any, role: str, patience: float = 5.0) -> Talk:
@@ -265,10 +269,10 @@ def test_the_dealer_deals_to_the_parties_alone_and_each_part_once(deployment: An
         )
         talk.wire.close()
     with pytest.raises(RemoteProtocolError, match=r"refused|closed|broke"):
-        Supply(address, bundles["party-0"], 1, epoch, public, seed, 5.0)
+        Supply(address, dialling(bundles["party-0"]), 1, epoch, public, seed, 5.0)
     with (
-        Supply(address, bundles["party-0"], 0, epoch, public, b"", 5.0) as zero,
-        Supply(address, bundles["party-1"], 1, epoch, public, seed, 5.0) as one,
+        Supply(address, dialling(bundles["party-0"]), 0, epoch, public, b"", 5.0) as zero,
+        Supply(address, dialling(bundles["party-1"]), 1, epoch, public, seed, 5.0) as one,
     ):
         first = zero.fetch(token, 2, 0)
         with pytest.raises(RemoteProtocolError, match="refused"):
