@@ -14,7 +14,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.identity import create_party_identities
+from protocols.pki import create_bundles
 from protocols.sharing import SharesClient
 from secureimg import sharing
 from secureimg.graph import Graph, run_plain
@@ -226,7 +226,7 @@ class Executors:
         """Dealer, party 0 and party 1."""
         if self._servers is None:
             home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-bench-")))
-            bundles = create_party_identities(home / "tls", days=1)
+            bundles = create_bundles(home / "tls", days=1)
             self._owner = bundles["owner"]
             dealer = Child(DealerSide, bundles["dealer"], threads=self._threads)
             zero = Child(PartySide, 0, bundles["party-0"], threads=self._threads)

@@ -51,7 +51,7 @@ class PartySide:
     def __init__(self, number: int, identity: Path) -> None:
         warm_up()
         self._stack = ExitStack()
-        self._stack.enter_context(one_blas_thread())  # as the command `secureimg party` does
+        self._stack.enter_context(one_blas_thread())  # as `secureimg serve` does
         self._number, self._identity = number, identity
         self._server: PartyServer | None = None
 

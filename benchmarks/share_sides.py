@@ -43,7 +43,7 @@ class Once:
 
 
 def model_options(work: Work, path: Path) -> tuple[ModelOptions, ShareOptions]:
-    """Return what `secureimg party` is told about a row."""
+    """Return what the parties are told about a row."""
     return (
         ModelOptions(str(path), input_range=work.input_range),
         ShareOptions(reveal=Reveal(work.reveal), public_weights=work.public_weights),

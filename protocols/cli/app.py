@@ -8,7 +8,22 @@ import sys
 
 import typer
 
-from protocols.cli import console, demo, enroll, features, files, inspecting, match, parties, run, serving
+from protocols.cli import (
+    config,
+    console,
+    demo,
+    doctor,
+    enroll,
+    features,
+    files,
+    inspecting,
+    match,
+    pki,
+    run,
+    serving,
+    stock,
+)
+from protocols.operations.logs import configure
 from secureimg.errors import SecureImgError
 
 __all__ = ["app", "main"]
@@ -32,23 +47,18 @@ app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)
 app.command("decrypt")(files.decrypt)
+app.add_typer(config.app, name="config")
+app.add_typer(pki.app, name="pki")
+app.command("doctor")(doctor.doctor)
 app.command("serve")(serving.serve)
-app.command("admit")(serving.admit)
 app.command("infer")(serving.infer)
-app.command("identities")(parties.identities)
-app.command("party")(parties.party)
-app.command("dealer")(parties.dealer)
-app.command("stock")(parties.stock)
+app.command("stock")(stock.stock)
 
 
 def main() -> None:
     """Run the command line; exit status 0 done, 1 our fault, 2 an error that its message explains, 130 interrupted."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("SECUREIMG_LOG", "WARNING").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
     try:
+        configure(os.environ.get("SECUREIMG_LOG", "WARNING"))
         app()
     except SecureImgError as error:
         console.fail(error)

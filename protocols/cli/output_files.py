@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.identity import write_private
+from protocols.private_files import write_private
 from secureimg.errors import BlobError, SecureImgError
 
 __all__ = ["check_new", "read_blob", "save_array", "write_new"]

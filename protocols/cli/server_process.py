@@ -10,13 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import secureimg.errors
 from protocols.cli.options import ModelOptions
-from protocols.identity import OWNER_BUNDLE, create_identities
+from protocols.deployment.settings import Role
+from protocols.deployment.template import plain_text
+from protocols.pki import create_bundles
 from secureimg.errors import ProtocolError, SecureImgError
 
 __all__ = ["ServerProcess", "start_process"]
@@ -26,7 +29,7 @@ _STOP_SECONDS = 10.0
 
 
 class ServerProcess:
-    """Starts `secureimg serve` on this machine with identities that live as long as it does.
+    """Starts a CKKS server on this machine with identities that live as long as it does.
 
     Parameters
     ----------
@@ -75,32 +78,27 @@ class ServerProcess:
 
     def _start(self) -> None:
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
-        identities = home / "tls"
-        create_identities(identities, days=1)
-        self.identity = home / OWNER_BUNDLE
-        (identities / OWNER_BUNDLE).rename(self.identity)  # the server has no business with the owner's private key
-        log = home / "server.log"
-        words = [
-            *("serve", self._options.model, "--tls", str(identities), "--workers", str(self._workers)),
-            *self._options.arguments(),
-        ]
-        ready = start_process(self._stack, words, log)
+        bundles = create_bundles(home / "tls", ("server", "owner"), days=1)
+        self.identity = bundles["owner"]
+        given = {"identity": bundles["server"], "limits.workers": self._workers, **self._options.ckks_settings()}
+        ready = start_process(self._stack, "server", given, home)
         self.pid = int(ready["pid"])
         self.address = (str(ready["host"]), int(ready["port"]))
         self.compile_seconds = float(ready["seconds"]["compile"])
 
 
-def start_process(stack: contextlib.ExitStack, words: list[str], log: Path) -> dict[str, Any]:
-    """Start one of our own commands that serve, on this machine and a free port.
+def start_process(stack: contextlib.ExitStack, role: Role, given: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    """Start `secureimg serve` on this machine and a free port, for the command that calls and nobody else.
 
     Parameters
     ----------
     stack : ExitStack
         Ends the process when it closes.
-    words : list of str
-        Subcommand and arguments.
-    log : Path
-        Receives what the process says on stderr.
+    role : str
+    given : mapping
+        Values for its file by dotted key, over what suits a process of one command: no stock, no limits for its one owner.
+    home : Path
+        Directory for file, state and log.
 
     Returns
     -------
@@ -112,15 +110,23 @@ def start_process(stack: contextlib.ExitStack, words: list[str], log: Path) -> d
     SecureImgError
         What it says if it cannot start.
     """
-    file = stack.enter_context(log.open("w+b"))
-    command = [
-        *(sys.executable, "-P", "-m", "protocols.cli", *words),
-        *("--host", "127.0.0.1", "--port", "0", "--json", "--until-stdin-closes"),
-    ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
+    path = home / f"{role}.toml"
+    path.write_text(plain_text(role, {**_for_one_command(role), "state": home / f"{role}-state", **given}))
+    log = stack.enter_context(path.with_suffix(".log").open("w+b"))
+    command = [sys.executable, "-P", "-m", "protocols.cli", "serve", str(path), "--json", "--until-stdin-closes"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     stack.callback(_end, process)
     assert process.stdout is not None
-    return _read_ready(process.stdout, process, file)
+    return _read_ready(process.stdout, process, log)
+
+
+def _for_one_command(role: Role) -> dict[str, Any]:
+    given: dict[str, Any] = {"listen.port": 0, "log.level": "WARNING"}
+    if role != "dealer":
+        given |= {"owners.requests_per_minute": 1e9, "owners.images_per_request": 1 << 20, "owners.sessions": 1024}
+    if role == "party0":
+        given["stock.high"] = 0
+    return given
 
 
 def _read_ready(stream: IO[bytes], process: subprocess.Popen[bytes], log: IO[bytes]) -> dict[str, Any]:

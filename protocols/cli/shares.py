@@ -20,8 +20,9 @@ from protocols.cli.inputs import load_inputs
 from protocols.cli.options import DealerKind, LoadedModel, ModelOptions, ShareOptions, parse_address
 from protocols.cli.remote import apply_tail, labels_of
 from protocols.cli.server_process import start_process
-from protocols.identity import OWNER_BUNDLE, create_party_identities
+from protocols.deployment.settings import Role
 from protocols.memory_use import peak_memory, peak_of
+from protocols.pki import create_bundles, owner_bundle
 from protocols.sharing import Answer, Offline, SharesClient
 from secureimg.errors import CompileError
 from secureimg.graph import run_plain
@@ -107,35 +108,40 @@ class ShareProcesses:
 
     def _start(self) -> None:
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
-        bundles = create_party_identities(home / "tls", days=1)
+        bundles = create_bundles(home / "tls", days=1)
         self.identity = bundles["owner"]
         if self.dealer is DealerKind.DEALER:
-            self._launch("dealer", ["dealer", "--identity", str(bundles["dealer"])], home)
-        model = [self._model.model, *self._model.model_arguments(), *self._options.arguments()]
-        words = ["party", "1", *model, "--identity", str(bundles["party-1"]), "--dealer", self._dealing()]
-        self.compile_seconds = float(self._launch("party 1", words, home)["seconds"]["compile"])
-        own = model if self._options.public_weights else []
-        words = ["party", "0", *own, "--identity", str(bundles["party-0"]), "--dealer", self._dealing()]
-        self._launch("party 0", [*words, "--peer", "{}:{}".format(*self._dialled("party 1"))], home)
+            self._launch("dealer", "dealer", {"identity": bundles["dealer"]}, home)
+        model = {**self._model.settings(), **self._options.settings()}
+        given = {"identity": bundles["party-1"], **self._dealing(), **model}
+        self.compile_seconds = float(self._launch("party 1", "party1", given, home)["seconds"]["compile"])
+        given = {"identity": bundles["party-0"], **self._dealing(), "peers.party1": _text(self._dialled("party 1"))}
+        self._launch("party 0", "party0", given | (model if self._options.public_weights else {}), home)
 
-    def _dealing(self) -> str:
-        return "{}:{}".format(*self._dialled("dealer")) if self.dealer is DealerKind.DEALER else "client-aided"
+    def _dealing(self) -> dict[str, Any]:
+        if self.dealer is DealerKind.DEALER:
+            return {"peers.dealer": _text(self._dialled("dealer"))}
+        return {"dealing.client_aided": True}
 
     def _dialled(self, role: str) -> tuple[str, int]:
         """Return where one other process reaches a role."""
         address = self.addresses[role]
         return address if self._route is None else self._route(address)
 
-    def _launch(self, role: str, words: list[str], home: Path) -> dict[str, Any]:
-        ready = start_process(self._stack, words, home / f"{role}.log")
-        self.pids[role] = int(ready["pid"])
-        self.addresses[role] = str(ready["host"]), int(ready["port"])
+    def _launch(self, name: str, role: Role, given: dict[str, Any], home: Path) -> dict[str, Any]:
+        ready = start_process(self._stack, role, given, home)
+        self.pids[name] = int(ready["pid"])
+        self.addresses[name] = str(ready["host"]), int(ready["port"])
         return ready
 
     def client(self, timeout: float = 900.0) -> SharesClient:
         """Return an owner's client that is connected to both parties."""
         return SharesClient(self._dialled("party 0"), self._dialled("party 1"), self.identity,
                             dealing=self.dealer.value, timeout=timeout)  # fmt: skip
+
+
+def _text(address: tuple[str, int]) -> str:
+    return "{}:{}".format(*address)
 
 
 @dataclass(eq=False)
@@ -261,8 +267,7 @@ def infer_on_shares(
 ) -> Inferred:
     """Have images evaluated by two parties on machines of their own."""
     addresses = [parse_address(text, "--parties") for text in parties]
-    bundle = identity / OWNER_BUNDLE if identity.is_dir() else identity
-    with SharesClient(addresses[0], addresses[1], bundle, dealing=dealer.value, model=model) as client:
+    with SharesClient(addresses[0], addresses[1], owner_bundle(identity), dealing=dealer.value, model=model) as client:
         public = client.program
         given = load_inputs(inputs, public.input_shape, client.preparation)
         offline = client.prepare(len(given.values))

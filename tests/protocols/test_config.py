@@ -20,6 +20,8 @@ from protocols.deployment.settings import PORTS, ROLES, Role
 from protocols.deployment.template import plain_text, template, toml_value
 from secureimg.errors import SecureImgError
 
+from .conftest import run_cli
+
 FILE = Path("/etc/secureimg/process.toml")
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -88,6 +90,36 @@ def test_what_was_given_is_filled_in() -> None:
 def test_a_template_that_would_not_load_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"peers\.party1"):
         template("party0", {"identity": "x.pem", "dealing.client_aided": True}, FILE)
+
+
+def test_the_command_writes_files_that_load(tmp_path: Path) -> None:
+    """`config init` fills in what it was given, makes paths relative to the file, and never overwrites one."""
+    (tmp_path / "etc").mkdir()
+    file = tmp_path / "etc" / "party1.toml"
+    words = [
+        "config",
+        "init",
+        "--role",
+        "party1",
+        "--out",
+        file,
+        "--model",
+        tmp_path / "m.onnx",
+        "--dealer",
+        "client-aided",
+    ]
+    words += ["--dealer", "192.0.2.8:7440", "--identity", tmp_path / "party-1.pem", "--set", "owners.releases=100"]
+    run_cli(*words)
+    config = load(file)
+    assert (config.role, config.identity, config.model.name) == (
+        "party1", tmp_path / "party-1.pem", str(tmp_path / "m.onnx"),
+    )  # fmt: skip
+    assert (config.dealing.client_aided, config.peers.dealer, config.owners.releases) == (True, "192.0.2.8:7440", 100)
+    assert config.state == file.parent / "party1-state"
+    assert "exists already" in run_cli(*words, status=2).stderr
+    refused = run_cli("config", "init", "--role", "party0", "--out", tmp_path / "x.toml", status=2).stderr
+    assert "peers.party1" in refused
+    assert not (tmp_path / "x.toml").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- meaning
