@@ -185,7 +185,7 @@ class PartyOneServer(PartyServer):
                     lambda: opened.enter_context(self._engage(public, epoch, linked.seed)),
                 )  # fmt: skip
         except RemoteProtocolError as error:
-            _log.info("stock: %s", error)
+            _log.debug("stock: %s", error)  # party 0 leaves when it has ordered enough
         finally:
             linked.link.close()
 
