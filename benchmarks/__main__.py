@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: ``python -m benchmarks ckks``, ``shares`` and ``features``."""
+"""Command line of the benchmarks: ``python -m benchmarks ckks``, ``shares``, ``features`` and ``load``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from .feature_command import features
+from .load_command import load
 from .measure import measure_net, peer_child, turns
 from .nets import WEIGHTS, Net, pictures, published, shipped, tutorial4
 from .report import markdown, show
 from .results import Peer, Row, Run, Spread, machine, versions
 from .share_command import shares
 from .sides import Case
+from .soak import soak
 
 __all__ = ["main"]
 
@@ -72,6 +74,8 @@ def ckks(
 
 app.command()(shares)
 app.command()(features)
+app.command()(soak)
+app.command()(load)
 
 
 def _run(tutorial: Net, todo: list[tuple[Net, tuple[Case, ...]]], repeat: int, with_peer: bool) -> Run:

@@ -36,6 +36,8 @@ class Guest:
         One of `protocols.pki.ROLES`, from the certificate.
     fingerprint : str
         SHA-256 of the certificate, in hexadecimal.
+    own : str
+        SHA-256 of the certificate that it was shown: ours may be renewed meanwhile.
 
     Raises
     ------
@@ -43,8 +45,9 @@ class Guest:
         If the certificate does not name exactly one role.
     """
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
+    def __init__(self, sock: ssl.SSLSocket, own: str) -> None:
         self.sock = sock
+        self.own = own
         self.role = peer_role(sock)
         self.fingerprint = peer_fingerprint(sock)
         self.kept = False
@@ -103,18 +106,13 @@ class Listener:
             self._socket = socket.create_server((host, port), backlog=128)
         except (OSError, OverflowError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise ProtocolError(f"cannot listen on {host}:{port}: {reason}: choose another --host or --port") from None
+            raise ProtocolError(f"cannot listen on {host}:{port}: {reason}: choose another host or port") from None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port."""
         host, port = self._socket.getsockname()[:2]
         return str(host), int(port)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the certificate that is shown now."""
-        return self._context.identity.fingerprint
 
     def __enter__(self) -> Self:
         return self
@@ -188,10 +186,11 @@ class Listener:
     def _serve(self, connection: socket.socket, where: str) -> None:
         guest: Guest | None = None
         try:
-            connection = secured = accept(connection, self._context, self._handshake)
+            context = self._context
+            connection = secured = accept(connection, context, self._handshake)
             with self._lock:
                 self._open[threading.current_thread()] = secured
-            guest = Guest(secured)
+            guest = Guest(secured, context.identity.fingerprint)
             self._check(guest, where)
             self._welcome(guest)
         except (OSError, ValueError) as error:

@@ -87,7 +87,6 @@ class Service:
             gate=OwnerGate(owner_limits or OwnerLimits(), state),
             results=Results(lambda outcome: len(outcome.blob)),
             observer=observer or Observer(),
-            fingerprint=lambda: self.listener.fingerprint,
             stopping=self._stop.is_set,
         )
         self._station = self._set_up(engine)
@@ -182,17 +181,17 @@ class Service:
             if crowded:
                 self._turn_away(guest.sock)
             else:
-                self._run_session(guest.sock, guest.fingerprint)
+                self._run_session(guest)
         finally:
             with self._lock:
                 del self._sessions[thread]
 
-    def _run_session(self, secured: ssl.SSLSocket, owner: str) -> None:
+    def _run_session(self, guest: Guest) -> None:
         with self._lock:
             station = self._station
             self._users[id(station)] += 1
         try:
-            session = Session(secured, owner, station)
+            session = Session(guest, station)
             with self._lock:
                 self._sessions[threading.current_thread()] = session
             session.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from protocols.conversation import Buffer, Opening, State
 from protocols.errors import RefusedError
 from protocols.evaluation import Outcome
 from protocols.keystore import Reservation
+from protocols.listener import Guest
 from protocols.memory_use import peak_memory
 from protocols.messages import AskKeys, Code, Evaluate, Hello, Message, RegisterKeys
 from protocols.results import Kept
@@ -31,23 +31,20 @@ class Session:
 
     Parameters
     ----------
-    sock : ssl.SSLSocket
-        TLS established, the owner's certificate verified.
-    owner : str
-        Fingerprint of that certificate.
+    guest : Guest
+        An owner who proved who it is.
     station : Station
         What it serves now; the session stays with it.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, owner: str, station: Station) -> None:
-        self._sock = sock
-        self._owner = owner
+    def __init__(self, guest: Guest, station: Station) -> None:
+        self._owner = owner = guest.fingerprint
         self._shared = shared = station.shared
         self._station = station
         self._limits = shared.limits.fitted(station.engine.keys_bytes, station.engine.input_bytes)
-        self._talk = ServerConversation(self._limits.caps, owner=owner, server=shared.fingerprint())
-        self._wire = Wire(sock)
-        self._bell = Bell(sock)
+        self._talk = ServerConversation(self._limits.caps, owner=owner, server=guest.own)
+        self._wire = Wire(guest.sock)
+        self._bell = Bell(guest.sock)
         self._frame_since: float | None = None
         self._reservation: Reservation | None = None
         self._held = 0

@@ -54,7 +54,6 @@ class Shared:
     gate: OwnerGate
     results: Results[Outcome]
     observer: Observer
-    fingerprint: Callable[[], str]
     stopping: Callable[[], bool]
 
 

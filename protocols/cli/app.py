@@ -9,6 +9,7 @@ import sys
 import typer
 
 from protocols.cli import (
+    audit,
     config,
     console,
     demo,
@@ -22,6 +23,7 @@ from protocols.cli import (
     run,
     serving,
     stock,
+    tokens,
 )
 from protocols.operations.logs import configure
 from secureimg.errors import SecureImgError
@@ -49,6 +51,8 @@ app.command("evaluate")(files.evaluate)
 app.command("decrypt")(files.decrypt)
 app.add_typer(config.app, name="config")
 app.add_typer(pki.app, name="pki")
+app.add_typer(tokens.app, name="token")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 app.command("serve")(serving.serve)
 app.command("infer")(serving.infer)

@@ -15,7 +15,7 @@ from msgspec import structs
 from protocols.deployment.keys import keys_of
 from protocols.deployment.model_names import with_files
 from protocols.deployment.rules import broken_rule
-from protocols.deployment.settings import PORTS, ROLES, STOCK, Address, Config, Fingerprint, Role
+from protocols.deployment.settings import PORTS, ROLES, STOCK, TOKENS, Address, Config, Fingerprint, Role
 from secureimg.errors import SecureImgError
 
 __all__ = ["MAX_BYTES", "ConfigError", "load", "parse", "read_value"]
@@ -186,7 +186,7 @@ def _fill(table: dict[str, Any], role: Role) -> None:
         if role in ports and isinstance(table.get(section), dict):
             table[section].setdefault("port", ports[role])
     if isinstance(table.get("web"), dict):
-        table["web"].setdefault("tokens", "tokens.toml")
+        table["web"].setdefault("tokens", TOKENS.format(role=role))
     table.setdefault("state", "state")
     if role == "party0" and isinstance(table.setdefault("stock", {}), dict):
         _fill_stock(table["stock"], isinstance(table.get("peers"), dict) and "dealer" in table["peers"])

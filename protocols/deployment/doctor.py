@@ -262,8 +262,11 @@ def _memory(config: Config, model: Compiled) -> Finding:
         need = cost.masked_weight_bytes + images * (cost.offline_bytes + cost.online_bytes)
         what, remedy = f"a request of {images} images", "lower owners.images_per_request, or use a larger machine"
     else:
-        need = max(config.limits.key_memory_mb << 20, program.cost.evaluation_key_bytes)
-        what, remedy = "evaluation keys (limits.key_memory_mb)", "lower limits.key_memory_mb, or use a larger machine"
+        need = 2 * (config.limits.key_memory_mb << 20)
+        what, remedy = (
+            "evaluation keys, twice limits.key_memory_mb",
+            "lower limits.key_memory_mb, or use a larger machine",
+        )
     have = _available()
     if have is None:
         return fine("memory", f"up to {_amount(need)} for {what}; this system does not tell how much is available")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
 
-from protocols.deployment.settings import PORTS, STOCK, Config, Role
+from protocols.deployment.settings import PORTS, STOCK, TOKENS, Config, Role
 
 __all__ = ["Key", "keys_of"]
 
@@ -76,4 +77,8 @@ def _is_section(kind: Any) -> bool:
 def _default(key: Key, role: Role | None) -> Any:
     if key.section == "stock":
         return STOCK[key.name == "high"]
-    return PORTS[key.section].get(role) if role is not None and key.name == "port" else key.default
+    if role is None:
+        return key.default
+    if key.path == "web.tokens":
+        return Path(TOKENS.format(role=role))
+    return PORTS[key.section].get(role) if key.name == "port" else key.default

@@ -30,6 +30,7 @@ from secureimg.errors import SecureImgError
 __all__ = ["ask_program", "examine_peers", "examine_ports"]
 
 _PATIENCE: Final = 5.0
+_OWN: Final = 1.0
 _VERDICT: Final = 0.5
 _CLOCK: Final = 30.0
 
@@ -100,7 +101,7 @@ def _served_by(place: object, bundle: Bundle, config: Config) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what was listened on, dialled
     try:
         with (
-            socket.create_connection((host, port), timeout=_PATIENCE) as plain,
+            socket.create_connection((host, port), timeout=_OWN) as plain,
             context.wrap_socket(plain) as secured,
         ):
             shown = secured.getpeercert(binary_form=True) or b""

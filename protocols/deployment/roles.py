@@ -188,7 +188,8 @@ class _Ckks(Server):
     def _start(self, model: Compiled) -> tuple[CkksEngine, Callable[[], None]]:
         assert isinstance(model.program, ckks.Program)
         stack = ExitStack()
-        return stack.enter_context(CkksEngine(model.graph, model.program, self._workers)), stack.close
+        memory = self.config.limits.key_memory_mb << 20
+        return stack.enter_context(CkksEngine(model.graph, model.program, self._workers, memory)), stack.close
 
 
 class _OnShares(Server):
@@ -246,8 +247,6 @@ class _Party(_OnShares):
         self._server = PartyZeroServer(config.identity, peers.party1.pair, program=program, stock=stock, **common)
 
     def swap(self, model: Compiled) -> None:
-        if not isinstance(self._server, PartyOneServer):
-            raise LocalProtocolError("party 0 takes another model with public weights at a restart only: restart it")
         self._server.swap(_program(model))
 
     def application(self, web: Web) -> Starlette:

@@ -14,6 +14,7 @@ __all__ = [
     "PORTS",
     "ROLES",
     "STOCK",
+    "TOKENS",
     "Address",
     "Config",
     "Dealing",
@@ -57,6 +58,9 @@ EXAMPLES: Final[dict[str, Any]] = {
     "web.other": "https://other-party.example:8443",
 }
 """What a key without default looks like."""
+
+TOKENS: Final = "tokens-{role}.toml"
+"""The token file of a role if none is named, as `secureimg token new` names it."""
 
 STOCK: Final = (4, 16)
 """Watermarks of party 0's stock if it has a dealer and nothing else is said."""
@@ -210,7 +214,15 @@ class Limits(_Section, frozen=True):
     drain: Annotated[float, _key("Seconds for work under way when the process stops.", *_MODELS, ge=0, le=_SECONDS)] = (
         30.0
     )
-    key_memory_mb: Annotated[int, _key("Memory for all evaluation keys, MB.", "server", ge=1, le=_MEGABYTES)] = 8192
+    key_memory_mb: Annotated[
+        int,
+        _key(
+            "Memory for all evaluation keys, MB; as much again for those that are in use.",
+            "server",
+            ge=1,
+            le=_MEGABYTES,
+        ),
+    ] = 8192
     owner_key_memory_mb: Annotated[
         int, _key("Memory for one owner's evaluation keys, MB.", "server", ge=1, le=_MEGABYTES)
     ] = 2048

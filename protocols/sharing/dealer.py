@@ -116,7 +116,7 @@ class DealerServer:
         dealer = self._engage(engage) if party == 1 else None
         asked: Engage = engage.message
         talk.say(Engaged(key=talk.conversation.key))
-        talk.conversation.bind(supply_terms(asked, guest.fingerprint, self.listener.fingerprint))
+        talk.conversation.bind(supply_terms(asked, guest.fingerprint, guest.own))
         while isinstance((heard := talk.hear()).message, Deal):
             deal: Deal = heard.message
             if self._stopping.is_set():

@@ -130,7 +130,7 @@ class PartyOneServer(PartyServer):
             weights=epoch not in asked.epochs,
         )  # fmt: skip
         talk.say(answered, body)
-        talk.conversation.bind(link_terms(asked, answered, guest.fingerprint, self.fingerprint))
+        talk.conversation.bind(link_terms(asked, answered, guest.fingerprint, guest.own))
         linked = self._pair(_Half(asked, answered, guest, talk, model), seed)
         if linked is None:
             return

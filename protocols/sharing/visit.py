@@ -50,7 +50,7 @@ class Visit:
 
     def __init__(self, party: PartyServer, guest: Guest) -> None:
         self._party = party
-        self._owner = guest.fingerprint
+        self._owner, self._own = guest.fingerprint, guest.own
         conversation = Conversation(Role.PARTY, party.limits.caps, VISIT)
         self._talk = Talk(conversation, Wire(guest.sock), party.limits.patience)
         self._answered: Kept[SharedAnswer] | None = None
@@ -122,7 +122,7 @@ class Visit:
             program=public.fingerprint, reveal=public.reveal, preparation=preparation_for(public.preprocessing),
         )  # fmt: skip
         self._talk.say(welcome, body)
-        parties = (session.peer, party.fingerprint) if party.number else (party.fingerprint, session.peer)
+        parties = (session.peer, self._own) if party.number else (self._own, session.peer)
         self._talk.conversation.bind(
             Terms(
                 protocol="visit", session=opened.session, owner=self._owner, party_0=parties[0], party_1=parties[1],

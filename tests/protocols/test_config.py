@@ -131,7 +131,7 @@ def test_paths_are_relative_to_the_file() -> None:
     assert config.model.samples == FILE.parent / "x.npy"
     assert config.model.name == "/etc/secureimg/nets/a.onnx"
     assert read("server", identity="/keys/server.pem").identity == Path("/keys/server.pem")
-    assert read("server", web__port=0).web.tokens == FILE.parent / "tokens.toml"  # type: ignore[union-attr]
+    assert read("server", web__port=0).web.tokens == FILE.parent / "tokens-server.toml"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_more_memory_promised_than_there_is(patient: Patient, tiny_model: Path, 
 
 def test_web_needs_tokens_and_a_sound_certificate(patient: Patient, directory: Path) -> None:
     """Without a file of tokens nobody could ask; a certificate without its key cannot be shown."""
-    assert "tokens.toml" in only(patient.examine(web__port=0), "web tokens").found
+    assert "tokens-" in only(patient.examine(web__port=0), "web tokens").found
     path = directory / "tls" / "party-1.pem"
     findings = patient.examine(web__port=0, web__certificate=path, web__key=directory / "tls" / "dealer.pem")
     assert [f.check for f in findings if f.verdict is Verdict.WRONG] == ["web tokens", "web certificate"]
