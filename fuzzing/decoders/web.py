@@ -59,7 +59,16 @@ class _Party:
     def kept(self, owner: str, session: str) -> _Answer | None:
         return _Answer(np.zeros(4, dtype=np.uint8)) if session == _KEPT else None
 
-    def answer(self, owner: str, session: str, share: NDArray[np.uint8], *, images: int, seconds: float) -> _Answer:
+    def answer(
+        self,
+        owner: str,
+        session: str,
+        share: NDArray[np.uint8],
+        *,
+        images: int,
+        seconds: float,
+        model: str | None = None,
+    ) -> _Answer:
         if share.size != self.public().share_bytes(images):
             raise AssertionError(f"a share of {share.size} bytes for {images} images came through")
         return _Answer(share[:8].copy())

@@ -50,7 +50,14 @@ class PartyDesk:
         return kept.future.result()
 
     def answer(
-        self, owner: str, session: str, share: NDArray[np.uint8], *, images: int, seconds: float
+        self,
+        owner: str,
+        session: str,
+        share: NDArray[np.uint8],
+        *,
+        images: int,
+        seconds: float,
+        model: str | None = None,
     ) -> SharedAnswer:
         """Run the program on a share, with the other party.
 
@@ -65,6 +72,8 @@ class PartyDesk:
         images : int
         seconds : float
             How long the owner waits.
+        model : str, optional
+            Name or fingerprint of the program that the share was made for.
 
         Raises
         ------
@@ -79,7 +88,7 @@ class PartyDesk:
         if mine is None:
             return self._await(results.find(name), deadline)
         try:
-            answer = self._run(owner, session, share, images, deadline)
+            answer = self._run(owner, session, share, images, deadline, model)
         except BaseException as error:
             if isinstance(error, RefusedError):
                 self._party.observer.refused(owner, code=error.code.value, message=error.message)
@@ -97,13 +106,15 @@ class PartyDesk:
         except FutureTimeoutError:
             raise RefusedError(Code.TIMEOUT, "that session is still under way", "ask again later") from None
 
-    def _run(self, owner: str, token: str, share: NDArray[np.uint8], images: int, deadline: float) -> SharedAnswer:
+    def _run(
+        self, owner: str, token: str, share: NDArray[np.uint8], images: int, deadline: float, model: str | None
+    ) -> SharedAnswer:
         party = self._party
         if party.stopping.is_set():
             raise RefusedError(Code.SHUTTING_DOWN, "the party is shutting down", "ask again later", 30.0)
         with party.gate.session(owner):
             party.gate.admit(owner, images)
-            session = party.open(token, owner, "dealer", None)
+            session = party.open(token, owner, "dealer", model, deadline)
             public = session.public
             party.observer.opened(owner, model=public.model, program=public.fingerprint, dealer=session.dealing)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
@@ -190,8 +191,10 @@ class PartyServer:
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
-    def open(self, token: str, owner: str, dealing: Dealing, model: str | None) -> Session:
+    def open(self, token: str, owner: str, dealing: Dealing, model: str | None, deadline: float = math.inf) -> Session:
         """Begin a session of an owner: a link to the other party and the program, under the same token as there.
+
+        It waits for the other party no longer than `patience`, or until the deadline on the clock of `time.monotonic`.
 
         Raises
         ------

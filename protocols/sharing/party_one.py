@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -214,10 +215,10 @@ class PartyOneServer(PartyServer):
         if timer is not None:
             timer.cancel()
 
-    def open(self, token: str, owner: str, dealing: Dealing, model: str | None) -> Session:
+    def open(self, token: str, owner: str, dealing: Dealing, model: str | None, deadline: float = math.inf) -> Session:
         """See `PartyServer.open`: waits for party 0's link of this session."""
         self.allow(dealing)
-        deadline = time.monotonic() + self.limits.patience
+        deadline = min(deadline, time.monotonic() + self.limits.patience)
         with self._changed:
             while token not in self._links:
                 self._check_name(model, self._model)  # at once: party 0 may not come for this

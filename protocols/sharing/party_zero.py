@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import ssl
 import threading
@@ -109,8 +110,8 @@ class PartyZeroServer(PartyServer):
         finally:
             session.close()
 
-    def open(self, token: str, owner: str, dealing: Dealing, model: str | None) -> Session:
-        """See `PartyServer.open`. Party 1 checks the name of the model."""
+    def open(self, token: str, owner: str, dealing: Dealing, model: str | None, deadline: float = math.inf) -> Session:
+        """See `PartyServer.open`."""
         self.allow(dealing)
         try:
             session = self._join_peer(token, owner, dealing, "session")
@@ -124,6 +125,10 @@ class PartyZeroServer(PartyServer):
             raise RefusedError(
                 Code.PEER, f"no link to party 1: {error}", "see to party 1, then connect again"
             ) from None
+        public = session.public
+        if model not in (None, public.model, public.fingerprint):
+            session.close()
+            raise RefusedError(Code.UNKNOWN_MODEL, f"model {model!r} is not served here", f"ask for {public.model!r}")
         return session
 
     def _join_peer(self, token: str, owner: str, dealing: Dealing, purpose: Literal["session", "stock"]) -> Session:
