@@ -15,6 +15,10 @@ __all__ = ["CkksEngine", "Engine"]
 Keys = TypeVar("Keys")
 
 _LONGEST_NAME = 200
+_MOST_WORKERS = 128
+_LOADED_KEYS = 8 << 30
+_DIVIDE_FROM = 0.25
+"""Seconds of evaluation on one core below which a second one makes an answer no faster."""
 
 
 class Engine(Protocol[Keys]):
@@ -30,6 +34,8 @@ class Engine(Protocol[Keys]):
         How a picture becomes an input.
     keys_bytes, input_bytes : int
         No evaluation keys and no encrypted input of this program are larger, in bytes.
+    parallel : int
+        Evaluations that it runs at the same time, each called from a thread of its own.
     """
 
     model: str
@@ -38,12 +44,13 @@ class Engine(Protocol[Keys]):
     preparation: InputPreparation | None
     keys_bytes: int
     input_bytes: int
+    parallel: int
 
     def load_keys(self, data: bytes) -> tuple[str, Keys]:
         """Check and load evaluation keys; return their id and them."""
 
     def prepare(self, keys: Keys) -> bytes:
-        """Expand keys ahead of their first use; the evaluation thread's work, like `evaluate`."""
+        """Expand keys ahead of their first use; an evaluation thread's work, like `evaluate`."""
 
     def evaluate(self, keys: Keys, blob: bytes) -> bytes:
         """Run the program on an encrypted input."""
@@ -55,6 +62,9 @@ class Engine(Protocol[Keys]):
 class CkksEngine:
     """A CKKS program with its evaluator.
 
+    With several workers an evaluation that is alone is divided between them, if it is long enough for that to pay; several
+    run side by side, a worker each. Close it when nobody uses it any more: calls under way fail then.
+
     Parameters
     ----------
     graph : Graph
@@ -62,10 +72,12 @@ class CkksEngine:
     program : Program
         The same model, compiled.
     workers : int
-        Processes to evaluate with.
+        Processes to evaluate with, best one a core; beyond 128 there is no more than that.
+    key_memory : int
+        Bytes for keys in loaded form, which is about four times what travels, in all workers together.
     """
 
-    def __init__(self, graph: Graph, program: Program, workers: int = 1) -> None:
+    def __init__(self, graph: Graph, program: Program, workers: int = 1, key_memory: int = _LOADED_KEYS) -> None:
         self.model = graph.name[:_LONGEST_NAME] or "model"
         self.fingerprint = program.public.fingerprint
         self.public = program.public.to_bytes()
@@ -74,7 +86,8 @@ class CkksEngine:
         self.input_bytes = _with_frame(program.cost.input_bytes)
         self._graph_fingerprint = graph.fingerprint
         self._public_program = program.public
-        self._evaluator = Evaluator(program, workers=workers)
+        self.parallel = min(workers, _MOST_WORKERS)
+        self._evaluator = Evaluator(program, workers=self.parallel, divide_from=_DIVIDE_FROM, key_memory=key_memory)
 
     def __enter__(self) -> Self:
         self._evaluator.__enter__()
@@ -84,6 +97,11 @@ class CkksEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._evaluator.__exit__(kind, error, trace)
+
+    @property
+    def helpers(self) -> list[int]:
+        """Ids of its processes."""
+        return self._evaluator.helpers
 
     def load_keys(self, data: bytes) -> tuple[str, EvaluationKeys]:
         """Check and load evaluation keys; return their id and them."""

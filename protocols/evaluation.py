@@ -1,11 +1,11 @@
-"""The bounded queue of evaluations: one dedicated thread works it off, whoever finds it full is told so at once."""
+"""The bounded queue of evaluations: fair to owners, several at once; whoever finds it full is told so immediately."""
 
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -51,22 +51,32 @@ class _Job:
 
 
 class EvaluationQueue:
-    """First come, first served, on one thread: the evaluator brings its own worker processes.
+    """Owners take turns, and each one's work is done in the order in which it came.
 
     Parameters
     ----------
     places : int
-        Evaluations that may wait beside the one that runs.
+        Evaluations that may wait beside those that run.
+    parallel : int
+        Evaluations that run at the same time, a thread each; the engine brings its own processes.
     """
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._jobs: queue.Queue[_Job | None] = queue.Queue()
-        self._waiting = 0
+    def __init__(self, places: int, parallel: int = 1) -> None:
+        self.places, self.parallel = places, parallel
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._present = 0
         self._typical = 1.0
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="evaluation", daemon=True)
-        self._thread.start()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"evaluation {number}", daemon=True) for number in range(parallel)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __len__(self) -> int:
+        """Evaluations that wait or run."""
+        return self._present
 
     def submit(self, work: Callable[[], bytes], *, owner: str = "", deadline: float = math.inf) -> Future[Outcome]:
         """Put work into the queue.
@@ -76,42 +86,70 @@ class EvaluationQueue:
         Raises
         ------
         QueueFullError
-            If no place is free.
+            If no place is free, or the queue is closed.
         """
-        with self._lock:
-            if self._waiting > self.places:
-                seconds = round(self._typical + 0.05, 1)
+        job = _Job(work, Future(), time.monotonic(), deadline)
+        with self._changed:
+            seconds = round(self._typical / self.parallel + 0.05, 2)
+            if self._closed:
+                raise QueueFullError("server busy: it takes no more evaluations of this model", retry_after=seconds)
+            if self._present >= self.places + self.parallel:
                 raise QueueFullError(
                     f"server busy: queue of {self.places} full, retry in about {seconds:g} s", retry_after=seconds
                 )
-            self._waiting += 1
-        job = _Job(work, Future(), time.monotonic(), deadline)
+            self._present += 1
+            self._waiting.setdefault(owner, deque()).append(job)
+            self._changed.notify()
         job.future.add_done_callback(self._left)
-        self._jobs.put(job)
         return job.future
 
     def close(self, grace: float) -> None:
-        """Finish what is queued, within `grace` seconds; take nothing new."""
-        self._jobs.put(None)
-        self._thread.join(grace)
+        """Take nothing new; finish what is queued within `grace` seconds, and cancel what has not begun by then."""
+        limit = time.monotonic() + grace
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, limit - time.monotonic()))
+        with self._changed:
+            left = [job for jobs in self._waiting.values() for job in jobs]
+            self._waiting.clear()
+        for job in left:
+            job.future.cancel()
 
     def _left(self, _: Future[Outcome]) -> None:
-        with self._lock:
-            self._waiting -= 1
+        with self._changed:
+            self._present -= 1
+
+    def _next(self) -> _Job | None:
+        """Wait for the next job, from the owner whose last turn is longest ago; None when the queue is closed and empty."""
+        with self._changed:
+            while not self._waiting:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            owner, jobs = self._waiting.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[owner] = jobs
+            return job
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.future.set_running_or_notify_cancel():
-                continue
-            start = time.monotonic()
-            if start > job.deadline:
-                job.future.set_exception(DeadlineError(f"it waited {start - job.since:.1f} s, longer than its owner does"))
-                continue
-            try:
-                blob = job.work()
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for this job, not to this thread
-                job.future.set_exception(error)
-                continue
-            seconds = time.monotonic() - start
+        while (job := self._next()) is not None:
+            if job.future.set_running_or_notify_cancel():
+                self._do(job)
+
+    def _do(self, job: _Job) -> None:
+        start = time.monotonic()
+        if start > job.deadline:
+            job.future.set_exception(DeadlineError(f"it waited {start - job.since:.1f} s, longer than its owner does"))
+            return
+        try:
+            blob = job.work()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for this job, not to this thread
+            job.future.set_exception(error)
+            return
+        seconds = time.monotonic() - start
+        with self._changed:
             self._typical += 0.3 * (seconds - self._typical)
-            job.future.set_result(Outcome(blob, start - job.since, seconds))
+        job.future.set_result(Outcome(blob, start - job.since, seconds))

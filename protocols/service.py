@@ -98,7 +98,7 @@ class Service:
 
     def _set_up(self, engine: Engine[Any]) -> Station:
         keys: KeyStore[Any] = KeyStore(self._limits.keys_per_owner, self._limits.keys_total)
-        return Station(engine, keys, EvaluationQueue(self._limits.queue), self._shared)
+        return Station(engine, keys, EvaluationQueue(self._limits.queue, engine.parallel), self._shared)
 
     @property
     def station(self) -> Station:

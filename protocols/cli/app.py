@@ -10,6 +10,7 @@ import typer
 
 from protocols.cli import (
     audit,
+    batch,
     config,
     console,
     demo,
@@ -38,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command("batch")(batch.batch)
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("inspect")(inspecting.inspect)

@@ -61,7 +61,7 @@ def batch(
     ] = None,
     workers: Workers = None,
     on: Annotated[On, typer.Option("--on", help="What evaluates.")] = On.CKKS,
-    images: Batch = 1,
+    batch: Batch = 1,
     layout: LayoutOption = Layout.SLOTS,
     precision: Precision = None,
     samples: Samples = None,
@@ -81,13 +81,13 @@ def batch(
         raise BatchError("--address is a Ray cluster's: give --engine ray with it")
     started = time.perf_counter()
     files = pictures_in(folder, result)
-    options = ModelOptions(model, images, layout, precision, samples, replace_activations, input_range)
+    options = ModelOptions(model, batch, layout, precision, samples, replace_activations, input_range)
     loaded = options.load()
     program, compile_seconds = options.compile(loaded.graph)
     subject = Subject(loaded.graph.name, program.public.fingerprint, files)
     with Journal(result, subject) as journal, contextlib.ExitStack() as stack:
         before = journal.done
-        report = {
+        report: dict[str, Any] = {
             "model": subject.model, "program": subject.program, "on": on.value, "engine": engine.value, "out": str(result),
             "resumed_at": before,
         }  # fmt: skip
@@ -133,7 +133,8 @@ def _run(
     keys = OwnerKeys.generate(program.public)
     work = Work.of(program, keys.evaluation_keys())
     made = time.perf_counter()
-    engine = stack.enter_context(choice.build(work, f"{program.public.fingerprint} {keys.key_id}"))
+    engine = choice.build(work, f"{program.public.fingerprint} {keys.key_id}")
+    stack.enter_context(engine)
     ready = time.perf_counter()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = stack.enter_context(Progress(*columns, console=err, transient=True, disable=not err.is_terminal))
