@@ -127,9 +127,12 @@ def dial(
         secured = context.wrap_socket(plain, server_hostname=role_name(role))
     except (OSError, ValueError) as error:
         plain.close()
+        if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLEOFError)):  # nothing is said about certificates
+            remedy = "is it running, and has it room for one more connection? try again later"
+        else:
+            remedy = "check the address and that both identity files are of one authority"
         raise RemoteProtocolError(
-            f"{where} did not prove to be the expected server, {role} ({handshake_failure(error, context, where)}): check "
-            "the address and that both identity files are of one authority"
+            f"{where} did not prove to be the expected server, {role} ({handshake_failure(error, context, where)}): {remedy}"
         ) from None
     try:
         _check_peer(secured, where, role, pins)

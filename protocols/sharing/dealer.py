@@ -282,6 +282,5 @@ class Supply:
         except TimeoutError:
             raise RemoteProtocolError("the dealer was silent for too long: is it running?") from None
         except OSError as error:
-            raise RemoteProtocolError(
-                f"the connection to the dealer broke ({error.strerror or type(error).__name__})"
-            ) from None
+            reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+            raise RemoteProtocolError(f"the connection to the dealer broke ({reason})") from None

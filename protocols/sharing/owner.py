@@ -392,12 +392,12 @@ class SharesClient:
         try:
             yield
         except BrokenError as error:
-            raise BrokenError(f"{who}: {error}") from None
+            raise BrokenError(f"{who}: {error}: try again") from None
         except TimeoutError:
-            raise RemoteProtocolError(f"{who} did not answer within {self._timeout:g} s") from None
+            raise RemoteProtocolError(f"{who} did not answer within {self._timeout:g} s: is it running?") from None
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            raise BrokenError(f"the connection to {who} broke ({reason})") from None
+            raise BrokenError(f"the connection to {who} broke ({reason}): try again") from None
 
 
 def _reason(failures: Mapping[int, Exception]) -> Exception:
