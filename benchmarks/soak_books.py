@@ -117,8 +117,8 @@ def read_audit(server: Server) -> list[Record]:
 def compare(tally: Tally, audits: Mapping[str, list[Record]], spent: Mapping[str, set[str]]) -> Books:
     """Hold what owners got against what the processes wrote down.
 
-    Each answered request stands in both parties' logs, once in each, with the same facts; what stands there was answered
-    to that owner under that name; runs on correlations from the stock are no more than correlations spent.
+    Each answered request stands in both parties' logs, once in each, with the same facts and a correlation of its own; what
+    stands there was answered to that owner under that name; runs on correlations from the stock are no more than those spent.
     """
     books = Books()
     tables: dict[str, dict[str, Record]] = {}
@@ -127,6 +127,8 @@ def compare(tally: Tally, audits: Mapping[str, list[Record]], spent: Mapping[str
             continue
         counts = Counter(str(record.facts.get("session")) for record in audits[party])
         books.note(f"{party} answered {name} {count} times" for name, count in counts.items() if count > 1)
+        used = Counter(str(record.facts.get("correlation")) for record in audits[party])
+        books.note(f"{party} used correlation {name} {count} times" for name, count in used.items() if count > 1)
         tables[party] = {str(record.facts.get("session")): record for record in audits[party]}
         books.facts[f"{party}_answers"] = len(audits[party])
         books.note(
@@ -186,4 +188,4 @@ def audits_of(servers: Mapping[str, Server]) -> tuple[dict[str, list[Record]], l
 
 
 def _facts(record: Record) -> tuple[object, ...]:
-    return record.owner, *(record.facts.get(key) for key in ("model", "program", "images", "reveal"))
+    return record.owner, *(record.facts.get(key) for key in ("model", "program", "images", "reveal", "correlation"))

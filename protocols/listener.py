@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,8 @@ __all__ = ["Guest", "Listener"]
 _log = logging.getLogger(__name__)
 
 _DRAIN = 5.0
+_HANDSHAKES = 256
+"""Connections that may be in their handshake, beside those that are through it."""
 
 
 class Guest:
@@ -70,7 +72,7 @@ class Listener:
     welcome : callable
         Serves one guest on a thread of its own. What it raises ends that connection only.
     connections : int
-        Open connections at most.
+        Open connections at most, of guests who proved who they are. As many as 256 more may be about to.
     handshake : float
         Seconds for TLS.
     roles : set of str
@@ -101,6 +103,7 @@ class Listener:
             raise LocalProtocolError(f"{', '.join(sorted(unknown))}: no such role, choose from {', '.join(ROLES)}")
         self._stop = threading.Event()
         self._open: dict[threading.Thread, socket.socket] = {}
+        self._guests = 0
         self._lock = threading.Lock()
         try:
             self._socket = socket.create_server((host, port), backlog=128)
@@ -151,8 +154,8 @@ class Listener:
                 time.sleep(0.2)
                 continue
             with self._lock:
-                if len(self._open) >= self._connections:
-                    _log.warning("%d connections are open, the limit: one more is turned away", len(self._open))
+                if len(self._open) - self._guests >= _HANDSHAKES:
+                    _log.warning("%d connections are in their handshake, the limit: one more is cut", _HANDSHAKES)
                     connection.close()
                     continue
                 thread = threading.Thread(
@@ -175,6 +178,19 @@ class Listener:
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold one of the places of those who proved who they are: strangers take none of them."""
+        with self._lock:
+            if self._guests >= self._connections:
+                raise RemoteProtocolError(f"{self._guests} connections are open, the limit: one more is turned away")
+            self._guests += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._guests -= 1
+
     def _check(self, guest: Guest, where: str) -> None:
         """Refuse a guest that has a certificate, but no business here."""
         if guest.role not in self._roles:
@@ -192,7 +208,8 @@ class Listener:
                 self._open[threading.current_thread()] = secured
             guest = Guest(secured, context.identity.fingerprint)
             self._check(guest, where)
-            self._welcome(guest)
+            with self._place():
+                self._welcome(guest)
         except (OSError, ValueError) as error:
             _log.info("connection from %s ended: %s", where, handshake_failure(error, self._context, where))
         except RemoteProtocolError as error:

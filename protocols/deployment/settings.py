@@ -236,7 +236,9 @@ class Owners(_Section, frozen=True):
         float, _key("Requests on average; as many may come at once after a pause.", *_MODELS, gt=0, le=1e9)
     ] = 600.0
     images_per_request: Annotated[int, _key("Images in one request.", *_MODELS, ge=1, le=1 << 20)] = 64
-    sessions: Annotated[int, _key("Sessions at a time.", *_MODELS, ge=1, le=65_536)] = 4
+    sessions: Annotated[
+        int, _key("Sessions at a time; one that broke counts until it is noticed.", *_MODELS, ge=1, le=65_536)
+    ] = 16
     releases: Annotated[
         Count, _key("Images answered in all, ever; 0: no limit. Enough answers give a model away.", *_MODELS)
     ] = 0

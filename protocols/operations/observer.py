@@ -78,6 +78,7 @@ class Observer:
         reveal: str,
         seconds: float,
         waited: float = 0.0,
+        correlation: str = "",
     ) -> None:
         """Record an answer. Call it when the answer is ready and before its first byte leaves; on an error, send none.
 
@@ -95,6 +96,8 @@ class Observer:
             What the answer tells: "scores", "label", "top-k", "shares", or "encrypted".
         seconds, waited : float
             Time of the evaluation, and in the queue before it.
+        correlation : str
+            On shares: id of the correlation that was spent, the same in both parties' records. No other answer has it.
 
         Raises
         ------
@@ -105,6 +108,8 @@ class Observer:
             "session": session, "model": model, "program": program, "images": images, "reveal": reveal,
             "seconds": round(seconds, 4), "waited": round(waited, 4),
         }  # fmt: skip
+        if correlation:
+            facts["correlation"] = correlation
         at: dict[str, Fact] = {}
         if self._audit is not None:
             receipt = self._audit.record("answered", owner=owner, facts={**facts, **self._omitted(owner)}, durable=True)

@@ -124,11 +124,11 @@ class PartyDesk:
                         Code.BAD_SHARE, f"a share of {share.size} bytes, expected {wanted}", "ask for the model again"
                     )
                 start = time.perf_counter()
-                prepared = party.prepare(session, images, token, np.empty(0, dtype=np.uint8), deadline)
+                correlation, prepared = party.prepare(session, images, token, np.empty(0, dtype=np.uint8), deadline)
                 offline = time.perf_counter() - start
                 given = sharing.Handed(share) if party.number == 0 else share
-                answer = party.compute(session, prepared, given, f"{_REQUEST} {token}", deadline, offline)
-                party.record(session, _REQUEST, images, answer)
+                answer = party.compute(session, prepared, given, f"{_REQUEST} {correlation}", deadline, offline)
+                party.record(session, _REQUEST, correlation, images, answer)
                 return answer
             finally:
                 session.close()

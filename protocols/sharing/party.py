@@ -215,8 +215,10 @@ class PartyServer:
 
     def prepare(
         self, session: Session, images: int, correlation: str, given: Bytes, deadline: float
-    ) -> sharing.Prepared:
-        """Get a correlation, from the owner (`given`), the stock or the dealer, and work it in.
+    ) -> tuple[str, sharing.Prepared]:
+        """Get a correlation, from the owner (`given`), the stock or the dealer, and work it in; return its id, too.
+
+        `correlation` is the id of a new one; one from the stock has its own.
 
         Raises
         ------
@@ -235,7 +237,7 @@ class PartyServer:
             else:
                 taken = agree(self._stock, session.link, self.number, session.public, images, session.epoch)
                 if taken is not None:
-                    seed, corrections = taken
+                    correlation, seed, corrections = taken
                     self._taken()
                 else:
                     seed, corrections = self._supply(session).fetch(correlation, images, size, deadline)
@@ -243,8 +245,8 @@ class PartyServer:
             raise RefusedError(Code.DEALER, str(error), "see to the dealer, then open a new session") from None
         runner = session.runner
         if isinstance(runner, sharing.PartyZero):
-            return runner.prepare(images, seed)
-        return runner.prepare(images, seed, corrections)
+            return correlation, runner.prepare(images, seed)
+        return correlation, runner.prepare(images, seed, corrections)
 
     def compute(
         self,
@@ -283,7 +285,7 @@ class PartyServer:
             result.share, result.rounds, time.perf_counter() - start, offline, session.link.sent - before
         )
 
-    def record(self, session: Session, request: str, images: int, answer: SharedAnswer) -> None:
+    def record(self, session: Session, request: str, correlation: str, images: int, answer: SharedAnswer) -> None:
         """Count an answer and write it down, before it leaves.
 
         Raises
@@ -295,7 +297,7 @@ class PartyServer:
         self.observer.answered(
             session.owner, session=f"{session.token} {request}", model=session.public.model,
             program=session.public.fingerprint, images=images, reveal=session.public.reveal, seconds=answer.seconds,
-            waited=0.0,
+            waited=0.0, correlation=correlation,
         )  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------- dealing

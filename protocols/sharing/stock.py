@@ -108,8 +108,10 @@ class Stock:
 
 def agree(
     stock: Stock | None, link: Link, party: int, public: PublicProgram, images: int, epoch: str
-) -> tuple[bytes, Bytes] | None:
+) -> tuple[str, bytes, Bytes] | None:
     """Spend a correlation that both parties keep: party 0 offers, party 1 picks. None if there is none.
+
+    Returns its id, and this party's seed and corrections.
 
     Party 1 spends it before it names it, so that of two sessions that are offered the same one a single one gets it.
     """
@@ -128,7 +130,7 @@ def agree(
             return None
         if stock is None or token not in mine[:_OFFERED]:
             raise RemoteProtocolError("party 1 picked a correlation that was not offered")
-        return stock.take(token)
+        return token, *stock.take(token)
     link.receive(offered)
     names = [offered[i : i + _TOKEN].tobytes().decode("ascii", "replace") for i in range(0, offered.size, _TOKEN)]
     for name in (name for name in names if stock is not None and name in mine):
@@ -139,7 +141,7 @@ def agree(
             _log.info("stock: %s", error)
             continue
         link.send(np.frombuffer(name.encode(), dtype=np.uint8))
-        return taken
+        return name, *taken
     link.send(np.frombuffer(_NONE.encode(), dtype=np.uint8))
     return None
 

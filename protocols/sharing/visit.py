@@ -172,8 +172,8 @@ class Visit:
         self._party.gate.admit(self._owner, message.images)
         before = session.supply.received if session.supply else 0
         deadline = until(message.seconds)
-        prepared = self._party.prepare(session, message.images, message.correlation, body, deadline)
-        session.ready = message.request, message.correlation, prepared
+        correlation, prepared = self._party.prepare(session, message.images, message.correlation, body, deadline)
+        session.ready = message.request, correlation, prepared
         dealt = body.size + (session.supply.received if session.supply else 0) - before
         seconds = time.perf_counter() - start
         weights, session.weights = session.weights, 0
@@ -192,7 +192,7 @@ class Visit:
         try:
             name = f"{request} {correlation}"
             answer = self._party.compute(session, prepared, share, name, until(message.seconds))
-            self._party.record(session, str(request), prepared.images, answer)
+            self._party.record(session, str(request), correlation, prepared.images, answer)
         except BaseException as error:
             kept.future.set_exception(error)
             raise

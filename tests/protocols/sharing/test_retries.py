@@ -28,10 +28,12 @@ class Notes(Observer):
     def __init__(self) -> None:
         super().__init__()
         self.answers: list[str] = []
+        self.correlations: list[str] = []
         self.refusals: list[str] = []
 
-    def answered(self, owner: str, *, session: str, **facts: Any) -> None:
+    def answered(self, owner: str, *, session: str, correlation: str = "", **facts: Any) -> None:
         self.answers.append(session)
+        self.correlations.append(correlation)
 
     def refused(self, owner: str, *, code: str, message: str) -> None:
         self.refusals.append(code)
@@ -94,6 +96,9 @@ def test_an_answer_that_was_lost_on_the_way_is_fetched_and_not_computed_again(
         assert [len(notes.answers) for notes in place.notes] == [1, 1]
         place.deployment.net.check(client.run(images).values, images)
         assert [len(notes.answers) for notes in place.notes] == [2, 2]
+        zero, one = (notes.correlations for notes in place.notes)
+        assert zero == one, "both parties write down the same"
+        assert len(set(zero)) == 2, "and no correlation twice"
 
 
 def test_a_run_that_never_was_is_refused_clearly_and_can_be_asked_for_anew(parties: Callable[..., Parties]) -> None:
