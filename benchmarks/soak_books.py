@@ -118,7 +118,7 @@ def compare(tally: Tally, audits: Mapping[str, list[Record]], spent: Mapping[str
     """Hold what owners got against what the processes wrote down.
 
     Each answered request stands in both parties' logs, once in each, with the same facts and a correlation of its own; what
-    stands there was answered to that owner under that name; runs on correlations from the stock are no more than those spent.
+    stands there was answered to that owner under that name; runs on correlations of the stock are no more than those spent.
     """
     books = Books()
     tables: dict[str, dict[str, Record]] = {}

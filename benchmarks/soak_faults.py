@@ -135,8 +135,8 @@ class Faults:
         lag = rng.uniform(0.02, 0.5)
 
         def spoil() -> None:
-            spoilt = {"silence": link.silent, "refuse": link.refusing, "delay": lambda: link.lagging(lag)}
-            with spoilt[fault.kind]():
+            spoilt = {"silence": link.silent, "refuse": link.refusing}
+            with link.lagging(lag) if fault.kind == "delay" else spoilt[fault.kind]():
                 time.sleep(seconds)
 
         return spoil
@@ -152,7 +152,11 @@ class Faults:
             with contextlib.ExitStack() as held:
                 held.callback(server.busy.release)
                 if kind in ENDING:
-                    status = server.stop() if kind == "terminate" else (server.kill(), 0)[1]
+                    status = 0
+                    if kind == "terminate":
+                        status = server.stop()
+                    else:
+                        server.kill()
                     if status:
                         self.troubles.append(
                             f"{server.name} ended with status {status} on SIGTERM: {server.last_words()}"

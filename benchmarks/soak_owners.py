@@ -12,7 +12,7 @@ from typing import Final
 
 from protocols.client import OwnerClient
 from protocols.pki import Bundle
-from protocols.sharing import SharesClient
+from protocols.sharing import Dealing, SharesClient
 from secureimg.ckks import OwnerKeys
 
 from .soak_deployment import Deployment
@@ -118,7 +118,7 @@ class Owner:
     def _shares(self) -> None:
         pool, tally = self.pools["shares"], self.tally
         parties = self.deployment.address("owner-party0"), self.deployment.address("owner-party1")
-        dealing = self.rng.choice(("dealer", "dealer", "client-aided"))
+        dealing: Dealing = "client-aided" if self.rng.random() < 1 / 3 else "dealer"
         tally.ask("shares")
         with tally.call("shares: connect", _LIMIT):
             client = SharesClient(*parties, self._bundle, dealing=dealing, timeout=TIMEOUT, retry=RETRY)
