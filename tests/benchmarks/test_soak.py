@@ -95,7 +95,14 @@ def test_a_call_that_is_late_is_a_hang_and_counts_once() -> None:
 
 
 def record(name: str, owner: str = "a" * 64, **facts: object) -> Record:
-    given = {"session": name, "model": "m", "program": "p", "images": 1, "reveal": "scores", **facts}
+    given = {
+        "session": name,
+        "model": "m",
+        "program": "p",
+        "images": 1,
+        "reveal": "scores",
+        "correlation": f"of {name}",
+    } | facts
     return Record.now(1, "0" * 64, "answered", owner, given)  # type: ignore[arg-type]
 
 
@@ -118,6 +125,7 @@ def test_books_that_do_not_agree_are_found() -> None:
     assert "not in the audit log of party1" in problems(good, good[1:])
     assert "not in the audit log of party0" in problems([record("s 0", "b" * 64)], good)
     assert "different things about s 0" in problems([record("s 0", images=2)], good)
+    assert "used correlation of s 0 2 times" in problems([*good, record("s 2", correlation="of s 0")], good)
     assert "took a correlation from the stock" in problems(good, good, spent=0)
     assert "2 answers under the name s 0" in problems(good, good, got=("s 0", "s 0"))
 
