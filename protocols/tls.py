@@ -25,6 +25,7 @@ __all__ = [
     "handshake_failure",
     "peer_fingerprint",
     "peer_role",
+    "reason",
 ]
 
 _OTHER_AUTHORITY = (2, 18, 19, 20, 21, 24, 7)
@@ -81,7 +82,7 @@ def bundle_context(bundle: Path, side: int) -> IdentityContext:
         for authority in identity.authorities:
             context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise KeyMaterialError(f"{identity} cannot be loaded ({_reason(error)}): ask for a new one") from None
+        raise KeyMaterialError(f"{identity} cannot be loaded ({reason(error)}): ask for a new one") from None
     return context
 
 
@@ -121,7 +122,7 @@ def dial(
     try:
         plain = socket.create_connection((host, port), timeout=timeout)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise RemoteProtocolError(f"no connection to {where} ({_reason(error)}): is the server running?") from None
+        raise RemoteProtocolError(f"no connection to {where} ({reason(error)}): is the server running?") from None
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secured = context.wrap_socket(plain, server_hostname=role_name(role))
@@ -225,10 +226,10 @@ def handshake_failure(error: Exception, context: ssl.SSLContext, where: str) -> 
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"the certificate that {where} shows does not pass: {error.verify_message}"
         return f"{text}; {ours}" if error.verify_code in _OTHER_AUTHORITY else text
-    reason = _reason(error)
-    if isinstance(error, ssl.SSLError) and any(word in reason for word in _THEIR_VERDICT):
-        return f"{where} does not accept our certificate: {reason}; {ours}"
-    return reason
+    why = reason(error)
+    if isinstance(error, ssl.SSLError) and any(word in why for word in _THEIR_VERDICT):
+        return f"{where} does not accept our certificate: {why}; {ours}"
+    return why
 
 
 def cut(connection: socket.socket) -> None:
@@ -241,7 +242,8 @@ def cut(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return why a connection failed, in words for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):

@@ -21,7 +21,7 @@ from protocols.sharing.party import Address, PartyServer
 from protocols.sharing.session import Session
 from protocols.sharing.stock import Keeper, order
 from protocols.sharing.talk import Talk
-from protocols.tls import dial, peer_fingerprint
+from protocols.tls import dial, peer_fingerprint, reason
 from protocols.wire import Wire
 from secureimg import sharing
 from secureimg.errors import BlobError, KeyMaterialError, RemoteProtocolError
@@ -122,9 +122,8 @@ class PartyZeroServer(PartyServer):
                 "see to party 1, then connect again",
             ) from None
         except (RemoteProtocolError, OSError) as error:
-            raise RefusedError(
-                Code.PEER, f"no link to party 1: {error}", "see to party 1, then connect again"
-            ) from None
+            why = reason(error) if isinstance(error, OSError) else error
+            raise RefusedError(Code.PEER, f"no link to party 1: {why}", "see to party 1, then connect again") from None
         public = session.public
         if model not in (None, public.model, public.fingerprint):
             session.close()
