@@ -17,6 +17,7 @@ __all__ = [
     "LocalProtocolError",
     "ParameterError",
     "ProtocolError",
+    "PublishingError",
     "RemoteProtocolError",
     "SecureImgError",
     "UnsupportedModelError",
@@ -71,6 +72,10 @@ class DecryptionError(SecureImgError):
 
 class BudgetError(SecureImgError):
     """A key has been used for as many releases as it was budgeted for."""
+
+
+class PublishingError(SecureImgError):
+    """An image cannot be published as asked: a parameter outside its range, an image that the method does not take."""
 
 
 class ProtocolError(SecureImgError):
