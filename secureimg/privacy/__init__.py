@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from secureimg.privacy.discrete_gaussian import add_discrete_gaussian, discrete_gaussian
+
+__all__ = [
+    "add_discrete_gaussian",
+    "discrete_gaussian",
+]
