@@ -182,7 +182,13 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
     name: str
     kem: str
     secret: bytes
-    identity: bytes
+    digest: bytes
+
+    @classmethod
+    def make(cls, name: str, kem: str, secret: bytes) -> _Body:
+        """A part of the private key does not show in the public one, so its damage must be found in this way."""
+        parts = (kem.encode(), name.encode(), secret)
+        return cls(name, kem, secret, hashlib.sha256(b"secureimg recipient key 1\0" + b"\0".join(parts)).digest())
 
 
 class RecipientKey:
@@ -229,8 +235,7 @@ class RecipientKey:
 
     def to_bytes(self) -> bytes:
         """Return the private key with its name. Whoever has these bytes opens what is sealed for it."""
-        recipient = self.recipient
-        return msgspec.msgpack.encode(_Body(recipient.name, recipient.kem.name, self._secret, recipient.identity))
+        return msgspec.msgpack.encode(_Body.make(self.recipient.name, self.recipient.kem.name, self._secret))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RecipientKey:
@@ -247,12 +252,9 @@ class RecipientKey:
             raise KeyMaterialError(
                 "these bytes are no private key of a recipient: take the file from keypair"
             ) from None
-        key = cls(body.name, find_kem(body.kem), body.secret)
-        if not hmac.compare_digest(key.recipient.identity, body.identity):
-            raise KeyMaterialError(
-                "the private key does not fit its public half: the file is damaged, take a copy of it"
-            )
-        return key
+        if not hmac.compare_digest(_Body.make(body.name, body.kem, body.secret).digest, body.digest):
+            raise KeyMaterialError("the private key does not match its digest: the file is damaged, take a copy of it")
+        return cls(body.name, find_kem(body.kem), body.secret)
 
     def __repr__(self) -> str:
         return f"RecipientKey({self.recipient.name}, {self.recipient.fingerprint})"
