@@ -8,13 +8,14 @@ from secureimg.errors import KeyMaterialError
 
 __all__ = ["DIALLING", "ROLES", "SERVING", "is_role_name", "role_in", "role_name"]
 
-ROLES = ("server", "party-0", "party-1", "dealer", "owner", "operator")
-"""The CKKS server, the machines of a two-party deployment, who has images, and who reads metrics."""
+ROLES = ("server", "party-0", "party-1", "dealer", "owner", "coordinator", "operator")
+"""The CKKS server, the machines of a two-party deployment, who has images or updates, who leads training across owners, and
+who reads metrics."""
 
 SERVING = frozenset({"server", "party-0", "party-1", "dealer"})
 """Roles that others connect to."""
 
-DIALLING = frozenset({"party-0", "party-1", "dealer", "owner", "operator"})
+DIALLING = frozenset({"party-0", "party-1", "dealer", "owner", "coordinator", "operator"})
 """Roles that connect to others."""
 
 _SUFFIX = ".secureimg.internal"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from protocols.results import Results
 from protocols.sharing.dealer import Supply
 from protocols.sharing.link import Link
 from protocols.sharing.messages import Caps, Dealing
+from protocols.sharing.reception import Reception
 from protocols.sharing.session import Session
 from protocols.sharing.stock import Stock, agree
 from protocols.sharing.visit import Visit
@@ -112,6 +114,8 @@ class PartyServer:
     """
 
     number: int
+    guests: ClassVar[frozenset[str]] = frozenset({"owner"})
+    """Whom both parties serve."""
 
     def __init__(
         self,
@@ -137,11 +141,11 @@ class PartyServer:
         self.stopping = threading.Event()
         self._client_aided, self._dealer = client_aided, dealer
         self._stock = Stock(state, self.number) if state is not None else None
-        self._visits: set[Visit] = set()
+        self._visits: set[Reception] = set()
         self._change = threading.Condition()
         self.listener = Listener(
             identity, host, port, self._serve, connections=self.limits.connections,
-            roles={"owner", "party-0"} if self.number else {"owner"}, pins=self.pins,
+            roles=self.guests | ({"party-0"} if self.number else set()), pins=self.pins,
         )  # fmt: skip
         self.observer.gauge("sessions", "Sessions with owners that are open.", lambda: len(self._visits))
         self.observer.gauge("stock", "Correlations ready for use.", self._ready)
@@ -173,10 +177,10 @@ class PartyServer:
     # --------------------------------------------------------------------------------------------------- connections
 
     def _serve(self, guest: Guest) -> None:
-        if guest.role != "owner":
+        if guest.role not in self.guests:
             self._join(guest)
             return
-        visit = Visit(self, guest)
+        visit = self._receive(guest)
         with self._change:
             self._visits.add(visit)
         try:
@@ -185,6 +189,9 @@ class PartyServer:
             with self._change:
                 self._visits.discard(visit)
                 self._change.notify_all()
+
+    def _receive(self, guest: Guest) -> Reception:
+        return Visit(self, guest)
 
     def _join(self, guest: Guest) -> None:
         raise RemoteProtocolError(f"{guest.role} has nothing to ask of party {self.number}")

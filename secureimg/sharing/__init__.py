@@ -12,7 +12,7 @@ from secureimg.sharing.program import Program, PublicProgram
 from secureimg.sharing.shared_weights import share_weights, weight_share_seed
 from secureimg.sharing.store import Correlation, CorrelationStore
 from secureimg.sharing.streams import fresh_seed, seed_name
-from secureimg.sharing.together import run_together, warm_up
+from secureimg.sharing.together import run_on_shares, run_together, warm_up
 from secureimg.sharing.workers import one_blas_thread
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "join_result",
     "one_blas_thread",
     "run_clear",
+    "run_on_shares",
     "run_together",
     "seed_name",
     "share_images",

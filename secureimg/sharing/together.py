@@ -24,7 +24,7 @@ from secureimg.sharing.seat import Seat, dealing_seat
 from secureimg.sharing.shared_weights import share_weights, weight_share_seed
 from secureimg.sharing.streams import fresh_seed
 
-__all__ = ["MemoryChannel", "run_together", "warm_up"]
+__all__ = ["MemoryChannel", "run_on_shares", "run_together", "warm_up"]
 
 Bytes = NDArray[np.uint8]
 
@@ -73,16 +73,32 @@ def run_together(program: Program, images: ArrayLike, *then: Program) -> NDArray
     """
     array = np.asarray(images, dtype=np.float64)
     count = len(array)
-    first, second = _run(program, count, share_images(program.public, array))
+    first, second = run_on_shares(program, count, share_images(program.public, array))
     for previous, following in itertools.pairwise((program, *then)):
         publics = previous.public, following.public
         handed = hand_on(*publics, first.share, count), hand_on(*publics, second.share, count)
-        first, second = _run(following, count, handed)
+        first, second = run_on_shares(following, count, handed)
     return join_result((program, *then)[-1].public, first.share, second.share, count)
 
 
-def _run(program: Program, count: int, shares: tuple[bytes | Handed, Bytes | Handed]) -> tuple[Result, Result]:
-    """Deal for one run and let both parties do it."""
+def run_on_shares(
+    program: Program, count: int, shares: tuple[bytes | Handed, Bytes | Handed]
+) -> tuple[Result, Result]:
+    """Deal for one run and let both parties do it, with all roles in this process.
+
+    Parameters
+    ----------
+    program : Program
+    count : int
+        Images.
+    shares : pair
+        Party 0's and party 1's, see `PartyZero.run`.
+
+    Returns
+    -------
+    (Result, Result)
+        Party 0's and party 1's.
+    """
     public, mask, seeds = program.public, fresh_seed(), (fresh_seed(), fresh_seed())
     zero = PartyZero(public, program if public.weights == "public" else None)
     one = PartyOne(program)

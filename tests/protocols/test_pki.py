@@ -35,7 +35,7 @@ from secureimg.errors import KeyMaterialError, LocalProtocolError, RemoteProtoco
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 SERVING = ("server", "party-0", "party-1", "dealer")
-DIALLING = ("party-0", "party-1", "dealer", "owner", "operator")
+DIALLING = ("party-0", "party-1", "dealer", "owner", "coordinator", "operator")
 BOTH_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
