@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from skimage.metrics import structural_similarity
 
 from secureimg.errors import ParameterError
 from secureimg.federated.layers import Dense
@@ -26,7 +25,7 @@ __all__ = ["Match", "best_matches", "invert_update"]
 
 Pictures = NDArray[np.float64]
 
-_SMOOTHNESS = 1e-5  # weight of neighbouring pixels' differences where several pictures would fit
+_SMOOTHNESS = 1e-3  # weight of neighbouring pixels' differences where several pictures would fit
 _SEARCH_STEPS = 400
 _STARTS = (0.0, 0.5, 1.0)  # evenly black, grey and white: squares have several pictures for the same features
 
@@ -85,20 +84,22 @@ def invert_update(
     III; Geiping et al., "Inverting gradients", NeurIPS 2020, proposition 3.1. Several pictures: Kariyappa et al.,
     "Cocktail party attack", ICML 2023 (there an own search, here FastICA on derivatives of the pictures).
     """
-    update = np.asarray(update, dtype=np.float64)
-    if update.shape != (network.parameters,):
-        raise ParameterError(f"an update of shape {update.shape} is not of a network of {network.parameters} parameters")
+    change: Pictures = np.asarray(update, dtype=np.float64)
+    if change.shape != (network.parameters,):
+        raise ParameterError(
+            f"an update of shape {change.shape} is not of a network of {network.parameters} parameters"
+        )
     if pictures < 1:
         raise ParameterError(f"an update is of at least 1 picture, not {pictures}")
-    if not np.isfinite(update).all():
+    if not np.isfinite(change).all():
         raise ParameterError("the update holds values that are not finite")
     first = next(number for number, layer in enumerate(network.layers) if isinstance(layer, Dense))
     place = sum(
         math.prod(shape) for number, shape in network.tensors if number < first
     )  # where the dense layer's tensors begin
     outputs, inputs = network.layers[first].tensors(network.shapes[first])[0]
-    gradient = update[place : place + outputs * inputs].reshape(outputs, inputs)
-    bias = update[place + outputs * inputs : place + outputs * inputs + outputs]
+    gradient = change[place : place + outputs * inputs].reshape(outputs, inputs)
+    bias = change[place + outputs * inputs : place + outputs * inputs + outputs]
     shape = network.shapes[first]
     found = _quotients(gradient, bias)
     if pictures > 1:
@@ -117,13 +118,15 @@ def best_matches(originals: Pictures, candidates: Pictures) -> tuple[Match, ...]
     ----------
     originals, candidates : (N, H, W) and (M, H, W), in [0, 1]
     """
+    from skimage.metrics import structural_similarity  # half a second that parties need not wait for
+
     flat = candidates.reshape(len(candidates), -1)
     matches = []
     for original in originals:
         errors = np.mean((flat - original.reshape(-1)) ** 2, axis=1)
         best = int(errors.argmin())
         psnr = 10 * math.log10(1 / max(float(errors[best]), 1e-12))
-        ssim = float(structural_similarity(original, candidates[best], data_range=1.0))
+        ssim = float(structural_similarity(original, candidates[best], data_range=1.0))  # type: ignore[no-untyped-call]
         matches.append(Match(best, psnr, ssim))
     return tuple(matches)
 

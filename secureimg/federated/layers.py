@@ -29,7 +29,9 @@ class Convolution:
     def result(self, shape: Shape) -> Shape:
         """Shape of what it gives for one picture of a shape."""
         if len(shape) != 3 or min(shape[1:]) < self.kernel:
-            raise ParameterError(f"a convolution of {self.kernel}x{self.kernel} takes (C, H, W) no smaller, not {shape}")
+            raise ParameterError(
+                f"a convolution of {self.kernel}x{self.kernel} takes (C, H, W) no smaller, not {shape}"
+            )
         height, width = ((side - self.kernel) // self.stride + 1 for side in shape[1:])
         return self.channels, height, width
 
@@ -121,7 +123,8 @@ class AveragePool:
     ) -> Array:
         """Return the gradient of the input."""
         spread = np.broadcast_to(
-            delta[:, :, :, None, :, None] / np.float32(self.side**2), (*delta.shape[:3], self.side, delta.shape[3], self.side)
+            delta[:, :, :, None, :, None] / np.float32(self.side**2),
+            (*delta.shape[:3], self.side, delta.shape[3], self.side),
         )
         return spread.reshape(x.shape)
 

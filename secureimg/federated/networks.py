@@ -60,9 +60,7 @@ class Network:
     def tensors(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Layer and shape of each tensor in the vector of weights, in order: of each layer weight, then bias."""
         return tuple(
-            (number, shape)
-            for number, layer in enumerate(self.layers)
-            for shape in layer.tensors(self.shapes[number])
+            (number, shape) for number, layer in enumerate(self.layers) for shape in layer.tensors(self.shapes[number])
         )
 
     @cached_property
@@ -147,9 +145,7 @@ class Network:
         return loss, gradient
 
 
-def compact_network(
-    input_shape: tuple[int, int, int], classes: int, *, channels: int = 8, hidden: int = 64
-) -> Network:
+def compact_network(input_shape: tuple[int, int, int], classes: int, *, channels: int = 8, hidden: int = 64) -> Network:
     """Convolution 5x5 stride 2, square, mean 2x2, dense, square, dense: five levels deep on ciphertexts."""
     return Network(
         input_shape,
