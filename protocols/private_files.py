@@ -12,7 +12,7 @@ from secureimg.errors import KeyMaterialError
 __all__ = ["replace_private", "write_private"]
 
 
-def write_private(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+def write_private(path: Path, data: bytes | memoryview, *, overwrite: bool = False) -> None:
     """Write a file that only its user may read, never through another's link or over another file.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secureimg.federated.accounting import epsilon_after
 from secureimg.federated.export import network_graph, to_onnx
 from secureimg.federated.inversion import Match, best_matches, invert_update
 from secureimg.federated.networks import Network, compact_network, dense_network
@@ -34,6 +35,7 @@ __all__ = [
     "check_program",
     "compact_network",
     "dense_network",
+    "epsilon_after",
     "invert_update",
     "local_update",
     "network_graph",

@@ -40,7 +40,22 @@ def check_program(terms: Terms) -> Program:
     reach = (cap >> drop) + 2
     limit = int(_ROOM * Sketch.rows(terms.length) * (terms.bound / 2**drop) ** 2) + count
     signs, squares = 2 * count, (count * reach**2).bit_length() + 2
-    shapes = (count,), (count,), (count,), (signs,), (signs,), (1,), (1,), (1,), (count,), (count,), (1,), (1,), (1,), (2,)
+    shapes = (
+        (count,),
+        (count,),
+        (count,),
+        (signs,),
+        (signs,),
+        (1,),
+        (1,),
+        (1,),
+        (count,),
+        (count,),
+        (1,),
+        (1,),
+        (1,),
+        (2,),
+    )
     registers = [text.Register(shape=shape, scale=0, factor=1.0) for shape in shapes]
     few = signs.bit_length() + 2
     steps: list[text.Step] = [

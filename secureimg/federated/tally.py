@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ class Tally:
             total = self._total[start : start + part.size]
             np.subtract(total, part, out=total)
 
-    def _pieces(self, read: Reader) -> Any:
+    def _pieces(self, read: Reader) -> Iterator[tuple[int, Units]]:
         if self._noised:
             raise LocalProtocolError("the sum has its noise already: begin another tally")
         for start in range(0, self._total.size, PIECE):
@@ -89,7 +89,7 @@ class Tally:
             yield start, part
 
     def finish(self, seed: bytes) -> Units:
-        """This party's share of the noisy sum.
+        """Return this party's share of the noisy sum.
 
         Parameters
         ----------
@@ -112,9 +112,7 @@ class Tally:
         return self._total
 
 
-def open_sum(
-    terms: Terms, first: Units, second: Units, owners: tuple[str, ...], left_out: dict[str, str]
-) -> RoundSum:
+def open_sum(terms: Terms, first: Units, second: Units, owners: tuple[str, ...], left_out: dict[str, str]) -> RoundSum:
     """Put both parties' shares of a sum together.
 
     Raises
@@ -127,10 +125,10 @@ def open_sum(
             f"shares of a sum of {first.size} and {second.size} coordinates, the round has {terms.length}"
         )
     units = (first + second).view(np.int32)
-    scale = terms.clip / terms.unit
+    scale = np.float64(terms.clip / terms.unit)
     weight = float(units[-1]) / terms.unit if terms.weighted else float(len(owners))
     if terms.weighted and not terms.noise and not 0 <= weight <= len(owners) * math.sqrt(2) * 4 / 3:
         raise RemoteProtocolError(
             f"the sum of {len(owners)} weights comes out as {weight:.4g}: the two parties summed different owners"
         )
-    return RoundSum(units[: terms.parameters] * scale, weight, owners, left_out)
+    return RoundSum(units[: terms.parameters].astype(np.float64) * scale, weight, owners, left_out)

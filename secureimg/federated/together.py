@@ -20,9 +20,7 @@ __all__ = ["aggregate_together"]
 TOO_LONG = "its update is longer than the bound"
 
 
-def aggregate_together(
-    terms: Terms, updates: Sequence[ArrayLike], weights: Sequence[float] | None = None
-) -> RoundSum:
+def aggregate_together(terms: Terms, updates: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> RoundSum:
     """Aggregate updates with all roles in this process.
 
     Parameters
@@ -62,15 +60,16 @@ def sum_shares(terms: Terms, shares: Sequence[Shares]) -> RoundSum:
             tally.take(read, row)
     results = run_on_shares(check_program(terms), len(shares), (check_input(sketches[0]), check_input(sketches[1])))
     verdict = passed(results[0].share, results[1].share)
-    for place in np.flatnonzero(~verdict):
+    long = [place for place, good in enumerate(verdict) if not good]
+    for place in long:
         tallies[0].drop(seed_stream(shares[place].seed).fill)
         tallies[1].drop(_reader(shares[place].words))
     if verdict.sum() < terms.least:
         raise BudgetError(f"{int(verdict.sum())} of {len(shares)} owners pass, at least {terms.least} are needed")
     return open_sum(
         terms, tallies[0].finish(fresh_seed()), tallies[1].finish(fresh_seed()),
-        tuple(str(place) for place in np.flatnonzero(verdict)),
-        {str(place): TOO_LONG for place in np.flatnonzero(~verdict)},
+        tuple(str(place) for place, good in enumerate(verdict) if good),
+        {str(place): TOO_LONG for place in long},
     )  # fmt: skip
 
 
