@@ -189,7 +189,8 @@ def _fill(table: dict[str, Any], role: Role) -> None:
         table["web"].setdefault("tokens", TOKENS.format(role=role))
     table.setdefault("state", "state")
     if role == "party0" and isinstance(table.setdefault("stock", {}), dict):
-        _fill_stock(table["stock"], isinstance(table.get("peers"), dict) and "dealer" in table["peers"])
+        dealer = isinstance(table.get("peers"), dict) and "dealer" in table["peers"]
+        _fill_stock(table["stock"], dealer and "aggregation" not in table)
 
 
 def _fill_stock(stock: dict[str, Any], dealer: bool) -> None:
@@ -211,7 +212,7 @@ def _explain(said: str, table: dict[str, Any]) -> str:
     what, _, where = said.partition(" - at `$")
     dotted = where.strip("`.")
     if what.startswith("Object missing required field"):
-        name = what.split("`")[1]
+        name = ".".join(filter(None, (dotted, what.split("`")[1])))
         return f"the key {name} is missing: {_meaning(name)}"
     value: Any = table
     for word in filter(None, re.split(r"\.|\[(\d+)\]", dotted)):

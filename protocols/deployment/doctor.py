@@ -28,6 +28,7 @@ from protocols.web import web_context
 from protocols.web.tokens import read_entries
 from secureimg import ckks, sharing
 from secureimg.errors import SecureImgError
+from secureimg.federated import Terms, check_program
 from secureimg.sharing import CorrelationStore
 
 __all__ = ["examine", "passed"]
@@ -80,8 +81,13 @@ def examine(path: Path, overrides: Sequence[str] = ()) -> Iterator[Finding]:
     if model is not None:
         yield fine("model", f"{model.facts()['model']}, program {model.facts()['program'][:16]}, {_cost(model)}")
         yield _memory(config, model)
+    own = None if model is None else model.program.public.fingerprint
+    if config.aggregation is not None:
+        terms = config.aggregation.terms()
+        own = check_program(terms).public.fingerprint
+        yield fine("aggregation", f"{terms.parameters} parameters, terms {terms.fingerprint[:16]}, {_privacy(terms)}")
     if config.role == "party0" and bundle is not None and passed(peers):
-        yield _program(config, bundle, model)
+        yield _program(config, bundle, own)
 
 
 def passed(findings: Sequence[Finding]) -> bool:
@@ -237,8 +243,15 @@ def _descriptors(config: Config) -> Finding:
     return fine("files", found)
 
 
-def _program(config: Config, bundle: Bundle, model: Compiled | None) -> Finding:
-    """What party 1 serves, and whether it is what party 0 has, if that has a model."""
+def _privacy(terms: Terms) -> str:
+    if not terms.noise:
+        return "no noise: the sum of a round is opened exactly"
+    rounds = f"{terms.rounds} rounds" if terms.rounds else "any number of rounds: say aggregation.rounds"
+    return f"noise multiplier {terms.noise:g} for {rounds}"
+
+
+def _program(config: Config, bundle: Bundle, own: str | None) -> Finding:
+    """What party 1 serves, and whether it is what party 0 has, if that has a program."""
     try:
         name, fingerprint = ask_program(config, bundle)
     except (SecureImgError, RefusedError) as error:
@@ -247,10 +260,12 @@ def _program(config: Config, bundle: Bundle, model: Compiled | None) -> Finding:
         return wrong("program", f"party 1 did not say which it runs ({error.strerror or type(error).__name__})",
                      "see its log")  # fmt: skip
     found = f"party 1 serves {name}, program {fingerprint[:16]}"
-    if model is not None and model.program.public.fingerprint != fingerprint:
-        own = model.program.public.fingerprint[:16]
+    if own is not None and own != fingerprint:
+        section = "model" if config.aggregation is None else "aggregation"
         return wrong(
-            "program", f"{found}; this party has program {own}", "write the same section [model] into both files"
+            "program",
+            f"{found}; this party has program {own[:16]}",
+            f"write the same section [{section}] into both files",
         )
     return fine("program", found)
 

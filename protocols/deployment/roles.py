@@ -15,6 +15,7 @@ from protocols.deployment.models import Compiled, cores
 from protocols.deployment.settings import Config, Role, Web
 from protocols.desk import ServerDesk
 from protocols.engine import CkksEngine
+from protocols.federated import AggregatorOne, AggregatorZero
 from protocols.limits import Limits
 from protocols.listener import Listener
 from protocols.operations import Observer
@@ -27,6 +28,7 @@ from protocols.tls import bundle_context, dial
 from protocols.web import TokenFile, party_application, server_application
 from secureimg import ckks, sharing
 from secureimg.errors import KeyMaterialError, LocalProtocolError, SecureImgError
+from secureimg.federated import Terms
 
 __all__ = ["Server", "build", "own_bundle", "pins_of", "reachable"]
 
@@ -60,7 +62,10 @@ def own_bundle(config: Config) -> Bundle:
 def pins_of(config: Config) -> dict[str, frozenset[str]]:
     """Return the certificates that are accepted, by the role in them."""
     pins = config.pins
-    named = {"party-0": pins.party0, "party-1": pins.party1, "dealer": pins.dealer, "owner": pins.owners}
+    named = {
+        "party-0": pins.party0, "party-1": pins.party1, "dealer": pins.dealer, "owner": pins.owners,
+        "coordinator": pins.coordinators,
+    }  # fmt: skip
     return {role: frozenset(map(str, accepted)) for role, accepted in named.items() if accepted}
 
 
@@ -237,14 +242,31 @@ class _Party(_OnShares):
         }  # fmt: skip
         if peers.dealer is not None and not config.dealing.client_aided:
             self.checks["dealer"] = lambda: reachable(config, "dealer")
+        if config.aggregation is not None:
+            self._server = self._aggregator(config.aggregation.terms(), common)
+            return
         if config.role == "party1":
             assert program is not None
             self._server = PartyOneServer(config.identity, program, **common)
             return
-        assert peers.party1 is not None
-        self.checks["peer"] = lambda: reachable(config, "party-1")
+        peer = self._peer()
         stock = config.stock.low, config.stock.high
-        self._server = PartyZeroServer(config.identity, peers.party1.pair, program=program, stock=stock, **common)
+        self._server = PartyZeroServer(config.identity, peer, program=program, stock=stock, **common)
+
+    def _peer(self) -> tuple[str, int]:
+        """Where party 1 listens, for party 0; whether it does is a check from now on."""
+        config = self.config
+        assert config.peers.party1 is not None
+        self.checks["peer"] = lambda: reachable(config, "party-1")
+        return config.peers.party1.pair
+
+    def _aggregator(self, terms: Terms, common: dict[str, Any]) -> AggregatorZero | AggregatorOne:
+        """A party that sums owners' updates, instead of one that runs a model."""
+        del common["client_aided"]
+        self.facts["aggregation"] = {"terms": terms.fingerprint, "parameters": terms.parameters, "least": terms.least}
+        if self.config.role == "party1":
+            return AggregatorOne(self.config.identity, terms, **common)
+        return AggregatorZero(self.config.identity, self._peer(), terms, **common)
 
     def swap(self, model: Compiled) -> None:
         self._server.swap(_program(model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.deployment.settings import EXAMPLES, PARTIES, Config
+from secureimg.errors import ParameterError
 
 __all__ = ["broken_rule"]
 
@@ -18,7 +19,7 @@ def broken_rule(config: Config, given: dict[str, Any]) -> str | None:
     given : dict
         The tables of the file: what was said, rather than left at its default.
     """
-    for rule in (_peers, _dealing, _model, _ranges, _stock, _web):
+    for rule in (_peers, _aggregation, _dealing, _model, _ranges, _stock, _web):
         trouble = rule(config, given)
         if trouble is not None:
             return trouble
@@ -28,6 +29,25 @@ def broken_rule(config: Config, given: dict[str, Any]) -> str | None:
 def _peers(config: Config, given: dict[str, Any]) -> str | None:
     if config.role == "party0" and config.peers.party1 is None:
         return f'the key peers.party1 is missing: party 0 dials party 1, say where, like "{EXAMPLES["peers.party1"]}"'
+    return None
+
+
+def _aggregation(config: Config, given: dict[str, Any]) -> str | None:
+    if config.aggregation is None:
+        return None
+    try:
+        config.aggregation.terms()
+    except ParameterError as error:
+        return f"the section aggregation: {error}"
+    for section in ("model", "web"):
+        if given.get(section):
+            return f"a party that aggregates updates serves no model: remove the section {section}, or [aggregation]"
+    if config.dealing.client_aided:
+        return "dealing.client_aided = true: an owner must not deal for the check of its own update: remove it"
+    if config.stock.high:
+        return f"stock.high = {config.stock.high}: a party that aggregates updates keeps no stock: remove the section stock"
+    if config.peers.dealer is None:
+        return f'the key peers.dealer is missing: the norm check needs one, like "{EXAMPLES["peers.dealer"]}"'
     return None
 
 
@@ -42,7 +62,7 @@ def _dealing(config: Config, given: dict[str, Any]) -> str | None:
 
 def _model(config: Config, given: dict[str, Any]) -> str | None:
     model = config.model
-    if config.role in ("server", "party1") and model.name is None:
+    if config.role in ("server", "party1") and model.name is None and config.aggregation is None:
         return f'the key model.name is missing: say what to serve, like "{EXAMPLES["model.name"]}"'
     if config.role == "party0" and not model.public_weights and given.get("model"):
         return (

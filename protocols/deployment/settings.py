@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
+
+from secureimg.federated import Terms
+from secureimg.federated.terms import MAX_OWNERS, MAX_PARAMETERS
 
 __all__ = [
     "EXAMPLES",
@@ -16,6 +19,7 @@ __all__ = [
     "STOCK",
     "TOKENS",
     "Address",
+    "Aggregation",
     "Config",
     "Dealing",
     "Fingerprint",
@@ -53,6 +57,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "model.replace_activations": 2,
     "model.input_range": (0.0, 1.0),
     "model.precision": 0.01,
+    "aggregation.parameters": 9_000,
+    "aggregation.clip": 1.0,
+    "aggregation.owners": 100,
+    "aggregation.least": 10,
     "web.certificate": "fullchain.pem",
     "web.key": "privkey.pem",
     "web.other": "https://other-party.example:8443",
@@ -153,6 +161,9 @@ class Pins(_Section, frozen=True):
     party1: Annotated[frozenset[Fingerprint], _key("Certificates of party 1.", "party0", "dealer")] = frozenset()
     dealer: Annotated[frozenset[Fingerprint], _key("Certificates of the dealer.", *PARTIES)] = frozenset()
     owners: Annotated[frozenset[Fingerprint], _key("Certificates of owners.", *_MODELS)] = frozenset()
+    coordinators: Annotated[
+        frozenset[Fingerprint], _key("Certificates of coordinators of training across owners.", *PARTIES)
+    ] = frozenset()
 
 
 class Model(_Section, frozen=True):
@@ -193,6 +204,26 @@ class Dealing(_Section, frozen=True):
     """Who may make correlated randomness."""
 
     client_aided: Annotated[bool, _key("Whether an owner may deal for its own images.", *PARTIES)] = False
+
+
+class Aggregation(_Section, frozen=True):
+    """Training across owners: the terms of its rounds, the same in both parties' files."""
+
+    parameters: Annotated[int, _key("Length of an update.", *PARTIES, ge=1, le=MAX_PARAMETERS)]
+    clip: Annotated[float, _key("Largest L2 norm of an owner's update, enforced on shares.", *PARTIES, gt=0, le=1e12)]
+    owners: Annotated[int, _key("Most owners in a round.", *PARTIES, ge=2, le=MAX_OWNERS)]
+    least: Annotated[int, _key("The sum of fewer owners is not opened.", *PARTIES, ge=2, le=MAX_OWNERS)]
+    noise: Annotated[
+        float, _key("Deviation of each party's noise over what one owner can change; 0: none.", *PARTIES, ge=0, le=1e4)
+    ] = 0.0
+    weighted: Annotated[bool, _key("Whether owners carry weights, whose sum is opened, too.", *PARTIES)] = True
+    rounds: Annotated[
+        int, _key("Most rounds ever: with noise, the privacy budget; 0: no limit.", *PARTIES, ge=0, le=1 << 20)
+    ] = 0
+
+    def terms(self) -> Terms:
+        """Return the terms. Raises `ParameterError` if they do not fit each other."""
+        return Terms(**structs.asdict(self))
 
 
 class Stock(_Section, frozen=True):
@@ -297,6 +328,7 @@ class Config(_Section, frozen=True):
     model: Model = field(default_factory=Model)
     dealing: Dealing = field(default_factory=Dealing)
     stock: Stock = field(default_factory=Stock)
+    aggregation: Aggregation | None = None
     limits: Limits = field(default_factory=Limits)
     owners: Owners = field(default_factory=Owners)
     web: Web | None = None

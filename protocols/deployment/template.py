@@ -25,12 +25,13 @@ _SECTIONS: Final = {
     "pins": "Only these certificates are accepted for a role (SHA-256 fingerprints, see `secureimg pki check`).",
     "limits": "What the process grants to all together.",
     "owners": "What one owner, that is one certificate or token, may ask for.",
+    "aggregation": "Training across owners instead of a model: the terms of its rounds. Off unless this section is there.",
     "web": "The page, and HTTPS for owners without a certificate. Off unless this section is there.",
     "operations": "Metrics and health over HTTPS, for certificates of the role operator. Off unless this section is there.",
     "stock": "Correlations for one image, made ahead by the dealer; none without one.",
 }
 
-_OPTIONAL: Final = ("web", "operations")
+_OPTIONAL: Final = ("web", "operations", "aggregation")
 
 
 def template(role: Role, given: Mapping[str, Any], path: Path) -> str:

@@ -19,6 +19,7 @@ from protocols.deployment.model_names import with_files
 from protocols.deployment.settings import PORTS, ROLES, Role
 from protocols.deployment.template import plain_text, template, toml_value
 from secureimg.errors import SecureImgError
+from secureimg.federated import Terms
 
 from .conftest import run_cli
 
@@ -61,6 +62,7 @@ def test_every_default_that_a_template_shows_is_the_default(role: Role) -> None:
     """With each `#name = value` line made real, the same configuration is read, but for the sections that were off."""
     text = template(role, NEEDED[role], FILE)
     told = re.sub(r"(?m)^#(?=[a-z\[])", "", text)
+    told = re.sub(r"(?ms)^\[aggregation\]$.*?(?=^\[)", "", told)  # takes the place of a model
     if role == "party0":
         told = told.replace('reveal = "scores"\n', "").replace("top = 5\n", "").replace('bounds = "measured"\n', "")
         told = told.replace("public_weights = false\n", "")  # party 0 has no model
@@ -288,3 +290,39 @@ def test_what_is_written_is_read_again(value: Any) -> None:
         assert re.search("[\ud800-\udfff]", repr(value)) or "\\ud" in repr(value)
         return
     assert tomllib.loads(f"v = {text}")["v"] == value
+
+
+AGGREGATION = {
+    "aggregation.parameters": 100, "aggregation.clip": 2.0, "aggregation.owners": 10, "aggregation.least": 3,
+    "peers.dealer": "192.0.2.8:7440",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["party0", "party1"])
+def test_a_party_aggregates_instead_of_serving_a_model(role: Role) -> None:
+    needed = {key: value for key, value in NEEDED[role].items() if not key.startswith(("model.", "dealing."))}
+    config = parse(template(role, needed | AGGREGATION, FILE).encode(), FILE)
+    assert config.aggregation is not None
+    assert config.aggregation.terms() == Terms(parameters=100, clip=2.0, owners=10, least=3)
+    assert config.stock.high == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"aggregation.least": 20}, "2 <= least <= owners"),
+        ({"aggregation.noise": 1e4, "aggregation.owners": 4096}, "lower the noise or the number of owners"),
+        ({"model.name": "mnist-cnn"}, "remove the section model"),
+        ({"dealing.client_aided": True}, "must not deal for the check of its own update"),
+    ],
+)
+def test_what_does_not_go_with_aggregation_is_said(change: dict[str, Any], said: str) -> None:
+    needed = {key: value for key, value in NEEDED["party1"].items() if not key.startswith(("model.", "dealing."))}
+    with pytest.raises(ConfigError, match=said):
+        template("party1", needed | AGGREGATION | change, FILE)
+
+
+def test_a_missing_key_of_a_section_is_named_whole() -> None:
+    text = 'role = "party1"\nidentity = "a.pem"\n[peers]\ndealer = "192.0.2.8:7440"\n[aggregation]\nclip = 1.0\n'
+    with pytest.raises(ConfigError, match=r"the key aggregation\.parameters is missing: Length of an update"):
+        parse(text.encode(), FILE)
