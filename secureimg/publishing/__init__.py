@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from secureimg.publishing.albums import MAX_ALBUM, MAX_ALBUM_BYTES, Album, digits_album, load_album
+from secureimg.publishing.distinguishing import Distinction, Mechanism, distinguishing_bound
 from secureimg.publishing.guarantee import Guarantee, Kind
 from secureimg.publishing.key_files import load_key, load_recipient, save_key, save_recipient
+from secureimg.publishing.obfuscation import black_box, blur, k_same, pixelate
+from secureimg.publishing.parrot import MethodOfOne, MethodOfSet, ParrotResult, ofset, parrot_attack
+from secureimg.publishing.private_features import dp_hog, dp_pca, hog_draws, pca_draws
+from secureimg.publishing.private_histograms import dp_histogram, histogram_draws
+from secureimg.publishing.private_pixels import blur_draws, dp_blur, dp_pixelate, pixelation_draws
+from secureimg.publishing.private_release import Neighbours, PrivateImage, PrivateValues
+from secureimg.publishing.private_svd import SVD_UNIT, dp_svd, singular_values, svd_draws
 from secureimg.publishing.recipients import HYBRID, X25519, Kem, Recipient, RecipientKey, find_kem
+from secureimg.publishing.restoration import Restoration, deblur, estimate_sigma, restoration_attack
 from secureimg.publishing.sealed import (
     MAX_RECIPIENTS,
     SealedKind,
@@ -17,28 +27,75 @@ from secureimg.publishing.sealed import (
     sealed_size,
     unseal,
 )
+from secureimg.publishing.similarity import Similarity, compare_pictures
+from secureimg.publishing.sweeps import StrengthPoint, Sweep, first_at_chance, last_beaten, strength_sweep
 
 __all__ = [
     "HYBRID",
+    "MAX_ALBUM",
+    "MAX_ALBUM_BYTES",
     "MAX_RECIPIENTS",
+    "SVD_UNIT",
     "X25519",
+    "Album",
+    "Distinction",
     "Guarantee",
     "Kem",
     "Kind",
+    "Mechanism",
+    "MethodOfOne",
+    "MethodOfSet",
+    "Neighbours",
+    "ParrotResult",
+    "PrivateImage",
+    "PrivateValues",
     "Recipient",
     "RecipientKey",
+    "Restoration",
     "SealedKind",
     "SealedReader",
+    "Similarity",
+    "StrengthPoint",
+    "Sweep",
     "Unsealed",
+    "black_box",
+    "blur",
+    "blur_draws",
+    "compare_pictures",
+    "deblur",
+    "digits_album",
+    "distinguishing_bound",
+    "dp_blur",
+    "dp_histogram",
+    "dp_hog",
+    "dp_pca",
+    "dp_pixelate",
+    "dp_svd",
+    "estimate_sigma",
     "find_kem",
+    "first_at_chance",
+    "histogram_draws",
+    "hog_draws",
     "is_sealed",
+    "k_same",
+    "last_beaten",
+    "load_album",
     "load_key",
     "load_recipient",
+    "ofset",
+    "parrot_attack",
+    "pca_draws",
+    "pixelate",
+    "pixelation_draws",
+    "restoration_attack",
     "save_key",
     "save_recipient",
     "seal",
     "seal_guarantee",
     "seal_stream",
     "sealed_size",
+    "singular_values",
+    "strength_sweep",
+    "svd_draws",
     "unseal",
 ]
