@@ -18,7 +18,7 @@ from protocols.messages import Bye, Code
 from protocols.sharing.talk import Sink, Talk
 from protocols.tls import IdentityContext, bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
-from secureimg.errors import ProtocolError, RemoteProtocolError, SecureImgError
+from secureimg.errors import KeyMaterialError, ProtocolError, RemoteProtocolError, SecureImgError
 from secureimg.federated import Terms
 
 __all__ = ["PASSING", "Parties", "TwoTalks", "insist"]
@@ -56,6 +56,10 @@ class TwoTalks:
         pins: Mapping[str, frozenset[str]],
     ) -> None:  # fmt: skip
         self.context: IdentityContext = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
+        if self.context.identity.role != role.value:
+            raise KeyMaterialError(
+                f"{self.context.identity} does not make the {role.value}: ask for a bundle of that role, from `secureimg pki issue`"
+            )
         self.talks: list[Talk] = []
         self.seen: list[str] = []
         self._timeout = timeout
