@@ -98,14 +98,14 @@ class Square:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """Means over squares of `side` pixels; the picture's sides are multiples of it."""
+    """Means over squares of `side` pixels; rows and columns that fill none are left out."""
 
     side: int
 
     def result(self, shape: Shape) -> Shape:
         """Shape of what it gives for one picture of a shape."""
-        if len(shape) != 3 or shape[1] % self.side or shape[2] % self.side:
-            raise ParameterError(f"a mean over {self.side}x{self.side} takes (C, H, W) with such sides, not {shape}")
+        if len(shape) != 3 or min(shape[1:]) < self.side:
+            raise ParameterError(f"a mean over {self.side}x{self.side} takes (C, H, W) no smaller, not {shape}")
         return shape[0], shape[1] // self.side, shape[2] // self.side
 
     def tensors(self, shape: Shape) -> tuple[Shape, ...]:
@@ -114,19 +114,21 @@ class AveragePool:
 
     def forward(self, x: Array, tensors: tuple[Array, ...]) -> Array:
         """Apply it to (N, C, H, W)."""
-        count, channels, height, width = x.shape
-        side = self.side
-        return x.reshape(count, channels, height // side, side, width // side, side).mean(axis=(3, 5))
+        count, channels = x.shape[:2]
+        height, width = (length // self.side for length in x.shape[2:])
+        whole = x[:, :, : height * self.side, : width * self.side]
+        blocks = whole.reshape(count, channels, height, self.side, width, self.side)
+        return np.asarray(blocks.mean(axis=(3, 5)))
 
     def backward(
         self, x: Array, delta: Array, tensors: tuple[Array, ...], slots: tuple[Array, ...], onwards: bool
     ) -> Array:
         """Return the gradient of the input."""
-        spread = np.broadcast_to(
-            delta[:, :, :, None, :, None] / np.float32(self.side**2),
-            (*delta.shape[:3], self.side, delta.shape[3], self.side),
-        )
-        return spread.reshape(x.shape)
+        back = np.zeros_like(x)
+        height, width = (length * self.side for length in delta.shape[2:])
+        spread = (delta / np.float32(self.side**2)).repeat(self.side, axis=2).repeat(self.side, axis=3)
+        back[:, :, :height, :width] = spread
+        return back
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class Network:
             found.append(value)
         return np.concatenate(found) if found else np.empty((0, self.classes), dtype=np.float32)
 
-    def gradient(self, weights: Array, images: Array, labels: NDArray[np.int64]) -> tuple[float, Array]:
+    def gradient(
+        self, weights: Array, images: Array, labels: NDArray[np.int64], shift: Array | None = None
+    ) -> tuple[float, Array]:
         """Mean cross-entropy of a batch, and its gradient (parameters,).
 
         Parameters
@@ -124,12 +126,16 @@ class Network:
         weights : (parameters,) float32
         images : (N, C, H, W) float32
         labels : (N,) int64
+        shift : (classes,) float32, optional
+            Added to the scores.
         """
         parts = self.split(weights)
         inputs = [images]
         for layer, tensors in zip(self.layers, parts, strict=True):
             inputs.append(layer.forward(inputs[-1], tensors))
         logits = inputs.pop()
+        if shift is not None:
+            logits = logits + shift
         logits = logits - logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
         total = odds.sum(axis=1, keepdims=True)

@@ -58,6 +58,10 @@ class Schedule:
         Of stochastic gradient descent. Momentum starts at 0 in each call.
     longest : float
         Largest L2 norm of a step's gradient; a longer one is shortened. Networks of squares need it.
+    calibrated : bool
+        Whether scores are shifted in training by the logarithm of how often their class occurs among the examples: an owner
+        with few of a class then does not teach the network that there are few (Zhang et al., "Federated learning with label
+        distribution skew via logits calibration", ICML 2022; Menon et al., ICLR 2021).
     """
 
     epochs: int = 1
@@ -66,6 +70,7 @@ class Schedule:
     momentum: float = 0.9
     decay: float = 1e-4
     longest: float = 1.0
+    calibrated: bool = False
 
 
 def train(
@@ -99,12 +104,13 @@ def train(
     weights = weights.copy()
     speed = np.zeros_like(weights)
     losses: list[float] = []
+    shift = _shift(examples.labels, network.classes) if schedule.calibrated else None
     for _ in range(schedule.epochs):
         losses = []
         order = permutation(stream, len(examples))
         for start in range(0, len(order), schedule.batch):
             chosen = order[start : start + schedule.batch]
-            loss, gradient = network.gradient(weights, examples.images[chosen], examples.labels[chosen])
+            loss, gradient = network.gradient(weights, examples.images[chosen], examples.labels[chosen], shift)
             length = float(np.linalg.norm(gradient))
             if not np.isfinite(length):
                 raise ParameterError(f"training diverged at rate {schedule.rate:g}: use a smaller rate")
@@ -116,6 +122,12 @@ def train(
             weights += speed
             losses.append(loss)
     return weights, float(np.mean(losses)) if losses else 0.0
+
+
+def _shift(labels: NDArray[np.int64], classes: int) -> Array:
+    """Logarithm of each class's share, as if one more of each had been seen."""
+    counts = np.bincount(labels, minlength=classes) + 1.0
+    return np.log(counts / counts.sum()).astype(np.float32)
 
 
 def local_update(
