@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secureimg.publishing.albums import MAX_ALBUM, MAX_ALBUM_BYTES, Album, digits_album, load_album
+from secureimg.publishing.cipher_png import decode_cipher_png, encode_cipher_png
 from secureimg.publishing.distinguishing import Distinction, Mechanism, distinguishing_bound
 from secureimg.publishing.guarantee import Guarantee, Kind
 from secureimg.publishing.key_files import load_key, load_recipient, save_key, save_recipient
@@ -29,12 +30,23 @@ from secureimg.publishing.sealed import (
 )
 from secureimg.publishing.similarity import Similarity, compare_pictures
 from secureimg.publishing.sweeps import StrengthPoint, Sweep, first_at_chance, last_beaten, strength_sweep
+from secureimg.publishing.thumbnails import (
+    LARGEST_BLOCK,
+    SMALLEST_BLOCK,
+    ThumbnailTicket,
+    block_sums,
+    decrypt_thumbnail,
+    encrypt_thumbnail,
+    thumbnail_guarantee,
+)
 
 __all__ = [
     "HYBRID",
+    "LARGEST_BLOCK",
     "MAX_ALBUM",
     "MAX_ALBUM_BYTES",
     "MAX_RECIPIENTS",
+    "SMALLEST_BLOCK",
     "SVD_UNIT",
     "X25519",
     "Album",
@@ -57,12 +69,16 @@ __all__ = [
     "Similarity",
     "StrengthPoint",
     "Sweep",
+    "ThumbnailTicket",
     "Unsealed",
     "black_box",
+    "block_sums",
     "blur",
     "blur_draws",
     "compare_pictures",
     "deblur",
+    "decode_cipher_png",
+    "decrypt_thumbnail",
     "digits_album",
     "distinguishing_bound",
     "dp_blur",
@@ -71,6 +87,8 @@ __all__ = [
     "dp_pca",
     "dp_pixelate",
     "dp_svd",
+    "encode_cipher_png",
+    "encrypt_thumbnail",
     "estimate_sigma",
     "find_kem",
     "first_at_chance",
@@ -97,5 +115,6 @@ __all__ = [
     "singular_values",
     "strength_sweep",
     "svd_draws",
+    "thumbnail_guarantee",
     "unseal",
 ]
