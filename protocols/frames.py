@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from protocols.binding import NO_TAG, TAG_BYTES, Tagger
-from secureimg.errors import LocalProtocolError, RemoteProtocolError
+from secureimg.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 
 __all__ = ["HEADER_BYTES", "MAGIC", "VERSION", "BodyCaps", "Catalogue", "FrameHeader", "Head"]
 
@@ -154,7 +154,7 @@ class Catalogue:
         """
         try:
             return self._decoders[kind].decode(data)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ParameterError) as error:
             raise RemoteProtocolError(f"the head of {kind.__name__} does not fit its type: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
             raise RemoteProtocolError(f"the head of {kind.__name__} is not valid msgpack") from None

@@ -12,8 +12,10 @@ import msgspec
 
 from protocols import messages as inference
 from protocols.conversation import INFERENCE
+from protocols.federated import messages as federated
 from protocols.frames import Head
 from protocols.sharing import messages as sharing
+from secureimg.federated import Terms
 
 __all__ = ["BODIES", "EXAMPLES"]
 
@@ -23,6 +25,7 @@ _SIZE: Final = 1 << 24
 
 _VALUES: Final[dict[str, Any]] = {
     "code": inference.Code.BUSY,
+    "contribution": _TOKEN,
     "correlation": _TOKEN,
     "count": 2,
     "dealing": "dealer",
@@ -50,16 +53,22 @@ _VALUES: Final[dict[str, Any]] = {
     "retry_after": 1.5,
     "reveal": "label",
     "room": _SIZE,
+    "roster": 20,
+    "round": _TOKEN,
     "rounds": 9,
     "seconds": 60.0,
     "sent": 5000,
     "session": _TOKEN,
     "software": "secureimg",
     "stream": "to party 1",
+    "terms": Terms(parameters=100, clip=1.0, owners=10, least=3, noise=1.0),
     "waited": 0.5,
     "weights": 2000,
 }
-_OTHER: Final[dict[type[Head], dict[str, Any]]] = {sharing.Joined: {"weights": True}}
+_OTHER: Final[dict[type[Head], dict[str, Any]]] = {
+    sharing.Joined: {"weights": True},
+    federated.Counted: {"owners": 3},
+}
 
 
 def _example(kind: type[Head]) -> Head:
@@ -69,7 +78,7 @@ def _example(kind: type[Head]) -> Head:
 
 
 def _kinds() -> Iterable[type[Head]]:
-    for rules in (INFERENCE, sharing.VISIT, sharing.JOIN, sharing.SUPPLY):
+    for rules in (INFERENCE, sharing.VISIT, sharing.JOIN, sharing.SUPPLY, federated.CONTRIBUTE, federated.ATTEND):
         for said in rules.speaks.values():
             yield from said
 
@@ -78,6 +87,8 @@ EXAMPLES: Final[dict[type[Head], Head]] = {kind: _example(kind) for kind in _kin
 """Kind of message -> a valid one."""
 
 BODIES: Final[dict[type[Head], bytes]] = {
-    kind: bytes(range(48)) for kind in EXAMPLES if max(inference.Caps().body(kind), sharing.Caps().body(kind))
+    kind: bytes(range(48))
+    for kind in EXAMPLES
+    if max(caps.body(kind) for caps in (inference.Caps(), sharing.Caps(), federated.Caps()))
 }
 """Kinds that have a body -> one."""

@@ -8,15 +8,19 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from fuzzing.decoders.frames import KEY, change_head, frames_of, retag
 from fuzzing.decoders.messages import BODIES, EXAMPLES
 from fuzzing.targets import Target
+from fuzzing.trees import msgpack_codec
 from protocols import messages as inference
 from protocols.binding import TAG_BYTES, Tagger, Terms
 from protocols.conversation import INFERENCE, Conversation, Opening, Received, Role, Rules
-from protocols.frames import HEADER_BYTES, Catalogue, Head
+from protocols.federated import messages as federated
+from protocols.federated.closing import decode_offer
+from protocols.frames import HEADER_BYTES, BodyCaps, Catalogue, Head
 from protocols.messages import Bye, Hangup, Refusal
 from protocols.owner import OwnerConversation
 from protocols.server import ServerConversation
@@ -129,11 +133,11 @@ def _converse(side: Conversation, data: bytes) -> object:
     return side.state
 
 
-def _conversation(name: str, description: str, rules: Rules, role: enum.Enum) -> Target:
+def _conversation(name: str, description: str, rules: Rules, role: enum.Enum, caps: BodyCaps | None = None) -> Target:
     def make() -> Conversation:
         if rules is INFERENCE:
             return _KnownOwner() if role is Role.OWNER else _KnownServer()
-        return _Known(role, sharing.Caps(), rules)
+        return _Known(role, caps or sharing.Caps(), rules)
 
     def seeds() -> list[bytes]:
         found = []
@@ -234,9 +238,44 @@ def _link_seeds() -> list[bytes]:
     return [_link_retag(b"".join(parts))]
 
 
+# ------------------------------------------------------------------------------------------------------------- rounds
+
+
+_MSGPACK: Final = msgpack_codec(lambda base: base, lambda base, tree: tree)
+
+
+def _roster_decode(data: bytes) -> object:
+    roster = federated.Roster.from_bytes(data)
+    assert federated.Roster.from_bytes(roster.to_bytes()) == roster
+    return roster
+
+
+def _roster_seeds() -> list[bytes]:
+    owner, other = "ab" * 32, "cd" * 32
+    return [
+        federated.Roster(owners=(owner,), left_out={other: "its update is longer than the bound"}).to_bytes(),
+        federated.Roster(owners=(owner, other), left_out={}).to_bytes(),
+    ]
+
+
+def _offer_seeds() -> list[bytes]:
+    head = {"round": "0123456789abcdef" * 2, "purpose": "finish", "terms": "ef" * 32}
+    owners = [["ab" * 32, "01" * 16], ["cd" * 32, "23" * 16]]
+    verdict = {"owners": ["ab" * 32], "left_out": {"cd" * 32: "late"}}
+    return [
+        msgspec.msgpack.encode(offer)
+        for offer in (
+            head,
+            {**head, "owners": owners},
+            {**head, "owners": owners, "verdict": verdict, "dropped": "few"},
+        )
+    ]
+
+
 def make_targets() -> list[Target]:
     """Conversations, messages and the link."""
     visit, join, supply = sharing.VISIT, sharing.JOIN, sharing.SUPPLY
+    contribute, attend, many = federated.CONTRIBUTE, federated.ATTEND, federated.Caps()
     return [
         _conversation("inference-owner", "what the CKKS server says to an owner", INFERENCE, Role.OWNER),
         _conversation("inference-server", "what an owner says to the CKKS server", INFERENCE, Role.SERVER),
@@ -246,7 +285,18 @@ def make_targets() -> list[Target]:
         _conversation("join-party-1", "what party 0 says to party 1", join, sharing.Role.ONE),
         _conversation("supply-party", "what the dealer says to a party", supply, sharing.Role.PARTY),
         _conversation("supply-dealer", "what a party says to the dealer", supply, sharing.Role.DEALER),
+        _conversation(
+            "contribute-owner", "what a party says to an owner with an update", contribute, federated.Role.OWNER, many
+        ),
+        _conversation("contribute-party", "what an owner with an update says", contribute, federated.Role.PARTY, many),
+        _conversation(
+            "attend-coordinator", "what a party says to the coordinator", attend, federated.Role.COORDINATOR, many
+        ),
+        _conversation("attend-party", "what the coordinator says to a party", attend, federated.Role.PARTY, many),
         _message_target("messages-inference", inference.CATALOGUE, inference.Caps(), [INFERENCE]),
         _message_target("messages-sharing", sharing.CATALOGUE, sharing.Caps(), [visit, join, supply]),
+        _message_target("messages-federated", federated.CATALOGUE, many, [contribute, attend]),
+        Target("roster", "who is in a sum, from a party", _roster_decode, _roster_seeds, tree=_MSGPACK),
+        Target("offer", "what a party tells the other of a round", decode_offer, _offer_seeds, tree=_MSGPACK),
         Target("link", "the rounds between the two parties", _link_decode, _link_seeds, _link_retag),
     ]

@@ -1,9 +1,9 @@
 """How the two parties close a round together: who brought shares to both, whose updates are short enough, the noisy sum.
 
-On the link of a session each tells what it has. Owners with one contribution at both sides are candidates. The parties draw
-coins together, each makes one pass over its candidates' shares (sum and sketch), and they run the norm check on the
-sketches; two bits an owner are opened. Both write the verdict down before anything of the sum leaves. A party that finds that the
-other has a verdict already, from before a crash, takes it over: a round has one verdict, one noise and one sum.
+On the link of a session each tells what it has. Owners with one contribution at both sides are candidates. The parties
+draw coins together, each makes one pass over its candidates' shares (sum and sketch), and they run the norm check on the
+sketches; two bits an owner are opened. Both write the verdict down before anything of the sum leaves. A party that finds
+that the other has a verdict already, from before a crash, takes it over: a round has one verdict, one noise and one sum.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ class TwoTalks:
         self.context: IdentityContext = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
         if self.context.identity.role != role.value:
             raise KeyMaterialError(
-                f"{self.context.identity} does not make the {role.value}: ask for a bundle of that role, from `secureimg pki issue`"
+                f"{self.context.identity} does not make the {role.value}: ask for a bundle of that role, from "
+                "`secureimg pki issue`"
             )
         self.talks: list[Talk] = []
         self.seen: list[str] = []
