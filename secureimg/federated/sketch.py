@@ -77,21 +77,23 @@ class Sketch:
 
 
 @numba.njit(cache=True, nogil=True)
-def _add(
-    share: Units, first: int, turns: NDArray[np.uint16], signs: NDArray[np.uint8], out: NDArray[np.uint32]
-) -> None:
-    width = out.shape[1]
+def _add(share: Units, first: int, turns: NDArray[np.uint16], signs: NDArray[np.uint8], out: Units) -> None:
+    rows, width = out.shape
+    lines = np.zeros((rows, 2 * width), dtype=np.uint32)  # twice as long: a turned block lies in it in one piece
     masks = np.empty(width, dtype=np.uint32)
+    lanes = width // 8
     for block in range((share.size + width - 1) // width):
         part = share[block * width : (block + 1) * width]
-        for row in range(out.shape[0]):
+        for row in range(rows):
             bits = signs[row, first + block]
-            for i in range(width):
-                masks[i] = np.uint32(0) - np.uint32((bits[i & 63] >> (i >> 6)) & 1)
+            for bit in range(8):
+                some = masks[bit * lanes : (bit + 1) * lanes]
+                for i in range(lanes):
+                    some[i] = np.uint32(0) - ((np.uint32(bits[i]) >> np.uint32(bit)) & np.uint32(1))
             turn = np.int64(turns[row, first + block])
-            line = out[row]
-            head = min(part.size, width - turn)
-            for i in range(head):
-                line[turn + i] += (part[i] ^ masks[i]) - masks[i]
-            for i in range(head, part.size):
-                line[turn + i - width] += (part[i] ^ masks[i]) - masks[i]
+            line = lines[row, turn : turn + part.size]
+            for i in range(part.size):
+                line[i] += (part[i] ^ masks[i]) - masks[i]
+    for row in range(rows):
+        for i in range(width):
+            out[row, i] += lines[row, i] + lines[row, width + i]
