@@ -95,7 +95,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def bound(self) -> int:
         """Largest L2 norm, in units, of all coordinates of one owner: what one owner can change in a sum."""
-        return math.isqrt(2 * self.unit**2) if self.weighted else self.unit
+        return math.isqrt(2 * self.unit**2) + 1 if self.weighted else self.unit
 
     @property
     def sigma(self) -> int:
