@@ -14,7 +14,7 @@ from secureimg.errors import LocalProtocolError, RemoteProtocolError
 from secureimg.federated.sketch import Sketch
 from secureimg.federated.terms import Terms
 from secureimg.federated.updates import PIECE
-from secureimg.privacy import discrete_gaussian
+from secureimg.privacy import add_discrete_gaussian
 from secureimg.sharing.streams import Stream
 
 __all__ = ["Reader", "RoundSum", "Tally", "open_sum"]
@@ -104,11 +104,7 @@ class Tally:
         """
         self._noised = True
         if self._terms.sigma:
-            stream = Stream(seed, "federated", "noise")
-            for start in range(0, self._total.size, PIECE):
-                part = self._total[start : start + PIECE]
-                noise = discrete_gaussian(self._terms.sigma, part.size, stream)
-                part += noise.astype(np.uint32)
+            add_discrete_gaussian(self._terms.sigma, self._total, Stream(seed, "federated", "noise"))
         return self._total
 
 

@@ -90,7 +90,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Units that the clip is divided into: as many as the sum of all owners' and both parties' noise has room for."""
         each = math.sqrt(2.0) if self.weighted else 1.0
         room = each * (self.owners * SLACK + _TAIL * math.sqrt(2.0) * self.noise)
-        return int((2 ** (RING_BITS - 1) - 4 * self.owners - 64) / room)  # bound and sigma are rounded up
+        rounding = 4 * self.owners + 40 * self.noise + 64  # bound and sigma are rounded up
+        return int((2 ** (RING_BITS - 1) - rounding) / room)
 
     @property
     def bound(self) -> int:
