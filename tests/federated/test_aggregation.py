@@ -107,8 +107,9 @@ def test_shares_of_two_different_sums_are_noticed(rng: np.random.Generator) -> N
     shares = share_update(quantise(t, rng.normal(size=4), 0.5))
     own = np.empty(5, np.uint32)
     seed_stream(shares.seed).fill(own)
-    with pytest.raises(RemoteProtocolError, match="different owners"):
-        open_sum(t, own, rng.integers(0, 2**31, 5, dtype=np.uint32) + np.uint32(2**30), ("a",), {})
+    for weight in (-0.5, 3.0):  # of one owner
+        with pytest.raises(RemoteProtocolError, match="different owners"):
+            open_sum(t, own, whole(np.array([0, 0, 0, 0, weight * t.unit])) - own, ("a",), {})
     with pytest.raises(RemoteProtocolError, match="coordinates"):
         open_sum(t, own[:3], own, ("a",), {})
 
