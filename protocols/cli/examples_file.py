@@ -1,4 +1,4 @@
-"""Pictures with labels in one .npz file, as MedMNIST has them: untrusted, so capped and typed before anything is allocated."""
+"""Pictures with labels in one .npz file, as MedMNIST has them: untrusted, so capped and typed before it is unpacked."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def decode_examples(data: bytes, where: str, limit: int = MAX_BYTES) -> Labelled
         raise BlobError(f"{where}: is not an .npz file, or damaged ({type(error).__name__}): make it anew") from None
     train_images, train_labels, val_images, val_labels = arrays
     return LabelledPictures(
-        _pictures(train_images, f"{where}, train_images"), _labels(train_labels, len(train_images), f"{where}, train_labels"),
+        _pictures(train_images, f"{where}, train_images"),
+        _labels(train_labels, len(train_images), f"{where}, train_labels"),
         _same(_pictures(val_images, f"{where}, val_images"), train_images, where),
         _labels(val_labels, len(val_images), f"{where}, val_labels"),
     )  # fmt: skip
@@ -136,7 +137,7 @@ def _described(header: bytes, where: str) -> tuple[np.dtype[np.generic], tuple[i
 
 def _pictures(array: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
     colour = array.ndim == 4 and array.shape[3] == 3
-    if array.dtype != np.uint8 or not (array.ndim == 3 or colour) or not 1 <= min(array.shape):
+    if array.dtype != np.uint8 or not (array.ndim == 3 or colour) or min(array.shape) < 1:
         raise BlobError(
             f"{where}: shape {array.shape} and type {array.dtype}; (N, H, W) or (N, H, W, 3) uint8 is needed"
         )

@@ -11,7 +11,7 @@ from typing import Any, Self
 from protocols.cli.server_process import start_process
 from protocols.deployment.settings import Role
 from protocols.federated import Coordinator, Uploader
-from protocols.pki import Authority, create_bundles
+from protocols.pki import Authority, Bundle, create_bundles
 from secureimg.federated import Terms
 
 __all__ = ["Federation"]
@@ -86,6 +86,10 @@ class Federation:
     def uploader(self, owner: str, **options: Any) -> Uploader:
         """An owner's side."""
         return Uploader(self.parties, self.identities[owner], **options)
+
+    def fingerprint(self, owner: str) -> str:
+        """How the parties name an owner: SHA-256 of its certificate."""
+        return Bundle.load(self.identities[owner]).fingerprint
 
 
 def _text(address: Address) -> str:

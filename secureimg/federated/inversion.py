@@ -27,6 +27,7 @@ Pictures = NDArray[np.float64]
 
 _SMOOTHNESS = 1e-3  # weight of neighbouring pixels' differences where several pictures would fit
 _SEARCH_STEPS = 400
+_SEPARATION_STEPS = 200
 _STARTS = (0.0, 0.5, 1.0)  # evenly black, grey and white: squares have several pictures for the same features
 
 
@@ -153,7 +154,7 @@ def _separated(gradient: Pictures, bias: Pictures, count: int, shape: Sequence[i
         return np.empty((0, gradient.shape[1]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # what is found so far is a candidate, too
-        ica = FastICA(rank, whiten="unit-variance", random_state=0, max_iter=1000, tol=1e-6)
+        ica = FastICA(rank, whiten="unit-variance", random_state=0, max_iter=_SEPARATION_STEPS, tol=1e-5)
         ica.fit(_derivatives(basis[:, :-1], shape).T)
     sources = ica.components_ @ basis  # unmixed as a whole, with the coordinate that is 1 for a picture
     known = np.abs(sources[:, -1]) > 1e-9
