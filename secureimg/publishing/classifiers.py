@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.linalg import cho_factor, cho_solve
 
-__all__ = ["Candidate", "LinearDiscriminant", "candidates", "describe", "ranked"]
+__all__ = ["Candidate", "LinearDiscriminant", "candidates", "describe", "ranked", "rows_of"]
 
 _SIDES: Final = (7, 14, 28)
 _SHRINKAGE: Final = 0.1
@@ -88,15 +88,35 @@ def describe(choice: Candidate) -> str:
     return f"{name} at {choice.side} pixels" + (", lighting taken out" if choice.levelled else "")
 
 
+def rows_of(choice: Candidate, tables: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows for a classifier: luma at its side, and the difference of the colours from it, coarsely.
+
+    Parameters
+    ----------
+    choice : Candidate
+    tables : (N, ...) float32
+        Published pictures or values.
+    """
+    if choice.side is None:
+        return tables.reshape(len(tables), -1)
+    luma = tables if tables.ndim == 3 else tables @ _LUMA
+    parts = [_small(luma, choice.side)]
+    if tables.ndim == 4:
+        parts += [_small(tables[..., channel] - luma, min(choice.side, _COLOUR_SIDE)) for channel in (0, 2)]
+    rows = np.concatenate(parts, axis=1)
+    if choice.levelled:
+        rows = (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, keepdims=True) + 1e-3)
+    return rows
+
+
 def ranked(
-    choice: Candidate, train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32]
+    choice: Candidate, rows: NDArray[np.float32], labels: NDArray[np.int64], asked: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """Train, and return the labels for each test row, the likeliest first: (N, labels)."""
+    """Train on rows, and return the labels for each row that is asked about, the likeliest first: (N, labels)."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    rows, asked = _values(choice, train), _values(choice, test)
     steps: list[Any] = []
     if choice.side is None:
         steps.append(StandardScaler())
@@ -115,20 +135,6 @@ def ranked(
         scores = np.stack([-scores, scores], axis=1)
     order: NDArray[np.int64] = model.classes_[np.argsort(-scores, axis=1, kind="stable")]
     return order
-
-
-def _values(choice: Candidate, tables: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows for a classifier: luma at the side, and the difference of the colours from it, coarsely."""
-    if choice.side is None:
-        return tables.reshape(len(tables), -1)
-    luma = tables if tables.ndim == 3 else tables @ _LUMA
-    parts = [_small(luma, choice.side)]
-    if tables.ndim == 4:
-        parts += [_small(tables[..., channel] - luma, min(choice.side, _COLOUR_SIDE)) for channel in (0, 2)]
-    rows = np.concatenate(parts, axis=1)
-    if choice.levelled:
-        rows = (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, keepdims=True) + 1e-3)
-    return rows
 
 
 def _small(tables: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from secureimg.errors import PublishingError
 from secureimg.publishing.albums import Album
-from secureimg.publishing.classifiers import Candidate, candidates, describe, ranked
+from secureimg.publishing.classifiers import Candidate, candidates, describe, ranked, rows_of
 from secureimg.publishing.similarity import Similarity, compare_pictures
 from secureimg.sharing.streams import Stream
 
@@ -148,8 +149,9 @@ def parrot_attack(
     train, test = _split(album, train_part, seed)
     copies = copies or min(max(_ROWS // len(train), 1), len(_STEPS))
     publish = method_of_set if method_of_set is not None else ofset(method)  # type: ignore[arg-type]
-    shown = _published(publish, album, test, (0, 0))
-    tables = [_published(publish, album, train, step) for step in _STEPS[:copies]]
+    with threadpool_limits(1):  # many small products: threads cost more than they save
+        shown = _published(publish, album, test, (0, 0))
+        tables = [_published(publish, album, train, step) for step in _STEPS[:copies]]
     if len({table.shape[1:] for table in (shown, *tables)}) > 1:
         raise PublishingError(
             "the method publishes values of another shape for each picture: the attack needs one shape"
@@ -157,8 +159,10 @@ def parrot_attack(
     is_picture = shown.shape[1:] == album.pixels.shape[1:]
     choices = candidates(shown.shape[1:], is_picture)
     labels = album.labels
-    best = _choose(choices, tables, labels[train])
-    order = ranked(best, np.concatenate(tables), np.tile(labels[train], copies), shown)
+    with threadpool_limits(1):
+        best = _choose(choices, tables, labels[train])
+        rows = np.concatenate([rows_of(best, table) for table in tables])
+        order = ranked(best, rows, np.tile(labels[train], copies), rows_of(best, shown))
     hits = order == labels[test][:, None]
     shares = np.sort(np.bincount(labels[test], minlength=len(album.names)) / len(test))[::-1]
     top1 = float(hits[:, 0].mean())
@@ -233,10 +237,11 @@ def _choose(choices: list[Candidate], tables: list[NDArray[np.float32]], labels:
     scores = []
     for choice in choices:
         hits = 0
+        columns = [rows_of(choice, table) for table in few]
         for one in range(folds):
             inside, outside = taken & (fold != one), taken & (fold == one)
-            rows = np.concatenate([table[inside] for table in few])
-            order = ranked(choice, rows, np.tile(labels[inside], len(few)), tables[0][outside])
+            rows = np.concatenate([column[inside] for column in columns])
+            order = ranked(choice, rows, np.tile(labels[inside], len(few)), columns[0][outside])
             hits += int((order[:, 0] == labels[outside]).sum())
         scores.append(hits)
     return choices[int(np.argmax(scores))]
