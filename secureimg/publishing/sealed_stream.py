@@ -4,7 +4,7 @@ This is the STREAM construction: chunk number and a flag for the last chunk are 
 changed, moved, doubled or taken from another file is not authentic, and a stream that ends early has no last chunk.
 
 Source: Hoang, Reyhanitabar, Rogaway, Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance",
-CRYPTO 2015, section 7; the nonces are those of age's payload.
+CRYPTO 2015 (STREAM); the nonces are those of age's payload.
 """
 
 from __future__ import annotations
