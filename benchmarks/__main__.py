@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: ``python -m benchmarks ckks``, ``shares``, ``features`` and ``load``."""
+"""Command line of the benchmarks: ``python -m benchmarks ckks``, ``shares``, ``features``, ``publishing`` and ``load``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .feature_command import features
 from .load_command import load
 from .measure import measure_net, peer_child, turns
 from .nets import WEIGHTS, Net, pictures, published, shipped, tutorial4
+from .publishing_command import publishing
 from .report import markdown, show
 from .results import Peer, Row, Run, Spread, machine, versions
 from .share_command import shares
@@ -76,6 +77,7 @@ app.command()(shares)
 app.command()(features)
 app.command()(soak)
 app.command()(load)
+app.command()(publishing)
 
 
 def _run(tutorial: Net, todo: list[tuple[Net, tuple[Case, ...]]], repeat: int, with_peer: bool) -> Run:
