@@ -10,6 +10,8 @@ from secureimg.errors import PublishingError
 
 __all__ = ["gaussian_epsilon", "gaussian_rho", "rho_for", "rho_to_epsilon"]
 
+_LEAST_CONVERTED, _MOST_CONVERTED = 2.0**-60, 1000.0
+
 
 def gaussian_rho(sigma: float, sensitivity: float, rounds: int = 1) -> float:
     """Return rho of `rounds` releases with discrete Gaussian noise: ``rounds * sensitivity^2 / (2 sigma^2)``.
@@ -58,14 +60,19 @@ def rho_to_epsilon(rho: float, delta: float) -> float:
 
     Notes
     -----
-    OpenDP's conversion (`make_zCDP_to_approxDP`), which is Canonne, Kamath and Steinke's corollary 13, rounded upwards.
+    OpenDP's conversion (`make_zCDP_to_approxDP`), which is Canonne, Kamath and Steinke's corollary 13 rounded upwards; above
+    a rho of 1000, where it overflows, ``rho + 2 sqrt(rho ln(1/delta))``. A rho below 2^-60 counts as that.
     Cost: 2 ms, and about a second for the first one in a process, which imports OpenDP and enables its feature "contrib".
     """
     if not (math.isfinite(rho) and 0.0 <= rho <= 1e6):
         raise PublishingError(f"rho is {rho}: a number from 0 to 10^6 is needed")
     if not 0.0 < delta < 1.0:
         raise PublishingError(f"delta is {delta}: a number above 0 and below 1 is needed")
-    return _converted(rho, delta) if rho > 0.0 else 0.0
+    if rho == 0.0:
+        return 0.0
+    if rho > _MOST_CONVERTED:
+        return (rho + 2.0 * math.sqrt(rho * -math.log(delta))) * (1 + 1e-14)
+    return _converted(max(rho, _LEAST_CONVERTED), delta)
 
 
 @lru_cache(maxsize=1024)

@@ -122,8 +122,8 @@ def dp_blur(
     Source: Fan, TPDP 2019 (differential privacy for image publication). Cost: that of `dp_pixelate` and about
     ``8 sigma / cell + 2`` multiplications a pixel and channel: drawing at full size and blurring are one linear map.
     """
-    sigma = _checked_sigma(cell, sigma)
     image, scale, charge = _prepared(image, epsilon, neighbours, cell, "dp_blur")
+    sigma = _checked_sigma(cell, sigma)
     means = _released(image, cell, scale, 1, noise_stream(stream))[0]
     blurred = _blurred(means, image.shape[:2], cell, sigma).reshape(image.shape)
     guarantee = promise(neighbours, image, charge.epsilon, 0.0)
@@ -141,8 +141,8 @@ def blur_draws(
     sigma: float | None = None,
 ) -> Array:
     """Return `count` independent releases of `dp_blur`, (count, H, W, channels), for tests of it."""
-    sigma = _checked_sigma(cell, sigma)
     cells = pixelation_draws(image, epsilon, count, stream, neighbours=neighbours, cell=cell)
+    sigma = _checked_sigma(cell, sigma)
     together = np.moveaxis(cells, 0, 2).reshape(*cells.shape[1:3], -1)
     blurred = _blurred(together, image.shape[:2], cell, sigma).reshape(*image.shape[:2], count, -1)
     return np.moveaxis(blurred, 2, 0)
