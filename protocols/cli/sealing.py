@@ -33,6 +33,7 @@ from secureimg.publishing import (
     ThumbnailTicket,
     decode_cipher_png,
     decrypt_thumbnail,
+    encode_picture_png,
     find_kem,
     load_key,
     load_recipient,
@@ -206,7 +207,10 @@ def _join(reader: SealedReader, secret: bytes, public: bytes, target: Path, chan
             raise SecureImgError("a cipher image that a host has changed cannot be decrypted: leave --changed away")
         picture = decrypt_thumbnail(decode_cipher_png(public), ThumbnailTicket.from_bytes(secret))
         with appearing(target) as fresh:
-            save_image(fresh, picture)
+            if target.suffix.lower() == ".png":
+                fresh.write_bytes(encode_picture_png(picture))
+            else:
+                save_image(fresh, picture)
     elif changed:
         given = join_pictures(public, secret)
         with appearing(target) as fresh:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secureimg.publishing.albums import MAX_ALBUM, MAX_ALBUM_BYTES, Album, digits_album, load_album
-from secureimg.publishing.cipher_png import decode_cipher_png, encode_cipher_png
+from secureimg.publishing.cipher_png import decode_cipher_png, encode_cipher_png, encode_picture_png
 from secureimg.publishing.distinguishing import Distinction, Mechanism, distinguishing_bound
 from secureimg.publishing.guarantee import Guarantee, Kind
 from secureimg.publishing.key_files import load_key, load_recipient, save_key, save_recipient
@@ -88,6 +88,7 @@ __all__ = [
     "dp_pixelate",
     "dp_svd",
     "encode_cipher_png",
+    "encode_picture_png",
     "encrypt_thumbnail",
     "estimate_sigma",
     "find_kem",

@@ -21,6 +21,7 @@ from secureimg.publishing import (
     decode_cipher_png,
     decrypt_thumbnail,
     encode_cipher_png,
+    encode_picture_png,
     encrypt_thumbnail,
     seal,
     thumbnail_guarantee,
@@ -184,12 +185,19 @@ def test_a_ticket_shows_no_key() -> None:
 @given(IMAGES)
 @settings(max_examples=30, deadline=None)
 def test_pillow_reads_the_file_that_we_write(image: np.ndarray) -> None:
-    data = encode_cipher_png(image)
-    with Image.open(io.BytesIO(data)) as read:
-        read.load()
-        assert read.info == {}
-        assert np.array_equal(np.asarray(read), image)
-    assert np.array_equal(decode_cipher_png(data), image)
+    for data in (encode_cipher_png(image), encode_picture_png(image)):
+        with Image.open(io.BytesIO(data)) as read:
+            read.load()
+            assert read.info == {}
+            assert np.array_equal(np.asarray(read), image)
+        assert np.array_equal(decode_cipher_png(data), image)
+
+
+def test_a_decrypted_picture_is_written_nearly_as_short_as_pillow_writes_it() -> None:
+    image = photo(200, 300) + np.random.default_rng(1).integers(0, 24, (200, 300, 3), dtype=np.uint8)
+    theirs = io.BytesIO()
+    Image.fromarray(image).save(theirs, "PNG")
+    assert len(encode_picture_png(image)) < 1.2 * len(theirs.getvalue()) < image.size
 
 
 def test_a_cipher_file_holds_pixels_and_no_metadata() -> None:
