@@ -29,6 +29,9 @@ from secureimg.publishing.sealed import (
     unseal,
 )
 from secureimg.publishing.similarity import Similarity, compare_pictures
+from secureimg.publishing.split import Split, SplitFacts, join_jpeg, split_guarantee, split_jpeg
+from secureimg.publishing.split_coefficients import DEFAULT_THRESHOLD, public_part_picture
+from secureimg.publishing.split_pictures import join_pictures
 from secureimg.publishing.sweeps import StrengthPoint, Sweep, first_at_chance, last_beaten, strength_sweep
 from secureimg.publishing.thumbnails import (
     LARGEST_BLOCK,
@@ -41,6 +44,7 @@ from secureimg.publishing.thumbnails import (
 )
 
 __all__ = [
+    "DEFAULT_THRESHOLD",
     "HYBRID",
     "LARGEST_BLOCK",
     "MAX_ALBUM",
@@ -67,6 +71,8 @@ __all__ = [
     "SealedKind",
     "SealedReader",
     "Similarity",
+    "Split",
+    "SplitFacts",
     "StrengthPoint",
     "Sweep",
     "ThumbnailTicket",
@@ -96,6 +102,8 @@ __all__ = [
     "histogram_draws",
     "hog_draws",
     "is_sealed",
+    "join_jpeg",
+    "join_pictures",
     "k_same",
     "last_beaten",
     "load_album",
@@ -106,6 +114,7 @@ __all__ = [
     "pca_draws",
     "pixelate",
     "pixelation_draws",
+    "public_part_picture",
     "restoration_attack",
     "save_key",
     "save_recipient",
@@ -114,6 +123,8 @@ __all__ = [
     "seal_stream",
     "sealed_size",
     "singular_values",
+    "split_guarantee",
+    "split_jpeg",
     "strength_sweep",
     "svd_draws",
     "thumbnail_guarantee",

@@ -23,7 +23,7 @@ from secureimg.publishing.jpeg.huffman import (
 )
 from secureimg.publishing.jpeg.segments import Walk
 
-__all__ = ["JpegFile", "kind_of", "layout_of", "open_jpeg", "read_jpeg"]
+__all__ = ["JpegFile", "kind_of", "layout_of", "open_jpeg", "read_jpeg", "read_skeleton"]
 
 _NO_TABLE: Final = np.zeros((8, 1), np.uint16)
 
@@ -47,6 +47,11 @@ class JpegFile:
     spans: tuple[tuple[int, int], ...]
     notes: tuple[tuple[int, int], ...]
     end: int
+
+    def skeleton(self, data: bytes) -> bytes:
+        """Return the file that was opened without its entropy-coded data."""
+        places = [0, *(place for span in self.spans for place in span), len(data)]
+        return b"".join(data[start:stop] for start, stop in zip(places[::2], places[1::2], strict=True))
 
 
 def read_jpeg(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> CoefficientImage:
@@ -103,6 +108,22 @@ def open_jpeg(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
     tables = tuple(walk.tables[k] for k in range(len(walk.frame.components)))
     image = CoefficientImage(walk.frame, tables, blocks[0], walk.colours(), walk.adobe)
     return JpegFile(image, tuple(spans), tuple(walk.notes), walk.end)
+
+
+def read_skeleton(skeleton: bytes, name: str, max_pixels: int) -> CoefficientImage:
+    """Return the picture of a file whose entropy-coded data were taken out, all its coefficients 0.
+
+    Raises
+    ------
+    ImageError
+        The skeleton is damaged.
+    """
+    walk = Walk(skeleton, name, max_pixels, bare=True)
+    walk.walk(lambda _scan, place: place)
+    assert walk.frame is not None
+    tables = tuple(walk.tables[k] for k in range(len(walk.frame.components)))
+    none = np.broadcast_to(np.zeros(1, np.int16), (walk.frame.block_count, 64))  # takes no memory
+    return CoefficientImage(walk.frame, tables, none, walk.colours(), walk.adobe)
 
 
 def _decode(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -57,7 +57,7 @@ def write_jpeg(image: CoefficientImage, *, scans: Sequence[Scan] | None = None, 
     """
     frame = image.frame
     if frame.block_count and (
-        np.abs(image.blocks[:, 0]).max() > _LARGEST_DC or np.abs(image.blocks[:, 1:]).max() > _LARGEST_AC
+        _largest(image.blocks[:, 0]) > _LARGEST_DC or _largest(image.blocks[:, 1:]) > _LARGEST_AC
     ):
         raise PublishingError(
             f"a coefficient is larger than {_LARGEST_DC} (DC) or {_LARGEST_AC} (AC): 8-bit JPEG cannot hold it"
@@ -78,17 +78,15 @@ def write_jpeg(image: CoefficientImage, *, scans: Sequence[Scan] | None = None, 
     return b"".join((*parts, b"\xff\xd9"))
 
 
-def refill(
-    skeleton: bytes, blocks: Callable[[Frame], NDArray[np.int16]], name: str, max_pixels: int, padding: int
-) -> bytes:
+def refill(skeleton: bytes, blocks: NDArray[np.int16], name: str, max_pixels: int, padding: int) -> bytes:
     """Return a file whose scans are coded from coefficients, and whose other bytes are given.
 
     Parameters
     ----------
     skeleton : bytes
-        The file without its entropy-coded data.
-    blocks : callable
-        Gives the coefficients, once the frame is known.
+        The file without its entropy-coded data, see `JpegFile.skeleton`.
+    blocks : ndarray
+        (blocks, 64) int16, as `CoefficientImage` has them.
     name : str
         What errors call the skeleton.
     max_pixels : int
@@ -98,32 +96,32 @@ def refill(
     Raises
     ------
     ImageError
-        The skeleton is damaged.
+        The skeleton is damaged, or is of a picture with another number of blocks.
     PublishingError
         A Huffman table of the skeleton has no code for a symbol that is needed.
     """
     walk = Walk(skeleton, name, max_pixels, bare=True)
     parts: list[bytes] = []
-    done = [0]
-    held: list[NDArray[np.int16]] = []
+    done = 0
 
     def on_scan(scan: Scan, place: int) -> int:
+        nonlocal done
         assert walk.frame is not None
-        if not held:
-            held.append(blocks(walk.frame))
-        parts.append(skeleton[done[0] : place])
-        done[0] = place
+        if walk.frame.block_count != len(blocks):
+            raise walk.fail(f"has a frame of {walk.frame.block_count} blocks where there are {len(blocks)},", place)
         tables = {}
         for number in _used(walk.frame, scan):
             table = walk.huffman.get((number >> 2, number & 3))
             if table is None:
                 raise walk.fail("has a scan without its Huffman table", place)
             tables[number] = table
-        parts.append(_entropy(walk.frame, held[0], scan, tables, padding))
+        parts.append(skeleton[done:place])
+        parts.append(_entropy(walk.frame, blocks, scan, tables, padding))
+        done = place
         return place
 
     walk.walk(on_scan)
-    return b"".join((*parts, skeleton[done[0] :]))
+    return b"".join((*parts, skeleton[done:]))
 
 
 def standard_scans(frame: Frame) -> list[Scan]:
@@ -200,6 +198,10 @@ def _entropy(
         parts.append(out[:filled].tobytes())
     filled = int(emit(np.empty(0, np.uint32), 0, codes, lengths, writer, padding, True, out))
     return b"".join((*parts, out[:filled].tobytes()))
+
+
+def _largest(values: NDArray[np.int16]) -> int:
+    return max(int(values.max()), -int(values.min()))
 
 
 def _segment(marker: int, body: bytes) -> bytes:
