@@ -1,0 +1,64 @@
+"""The API reference: a page for each public package, made of its ``__all__``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+from docs.making import public
+
+__all__ = ["pages"]
+
+_LONGEST_VALUE = 70
+
+
+def pages() -> dict[str, str]:
+    """Pages by name: ``api/index`` and one for each package."""
+    made = {f"api/{package}": _page(package) for package in public.packages()}
+    lines = "\n".join(f"   {package}" for package in public.packages())
+    made["api/index"] = f"""\
+API reference
+=============
+
+Every public name: what the ``__all__`` of each package holds. Names are imported from the package whose page they are on.
+
+.. toctree::
+   :maxdepth: 1
+
+{lines}
+"""
+    return made
+
+
+def _page(package: str) -> str:
+    doc = inspect.getdoc(importlib.import_module(package)) or ""
+    found = sorted(public.names(package), key=lambda item: item.name.lower())
+    blocks = [f"{package}\n{'=' * len(package)}\n", f".. py:module:: {package}\n   :no-typesetting:\n", f"{doc}\n"]
+    blocks.append(_list(found))
+    blocks += [_block(item) for item in found if not item.home]
+    return "\n".join(blocks)
+
+
+def _list(found: list[public.PublicName]) -> str:
+    rows = [".. list-table::\n   :widths: auto\n   :class: names\n"]
+    for item in found:
+        where = item.home or item.package
+        rows.append(f"   * - `~{where}.{item.name}`\n     - {_first_line(item.doc)}")
+    return "\n".join(rows) + "\n"
+
+
+def _first_line(doc: str) -> str:
+    paragraph = " ".join(doc.partition("\n\n")[0].split())
+    return paragraph or "."
+
+
+def _block(item: public.PublicName) -> str:
+    full = f"{item.package}.{item.name}"
+    if item.kind == "data":
+        value = item.value if len(item.value) <= _LONGEST_VALUE else ""
+        shown = f"   :value: {value}\n" if value else ""
+        text = "\n".join(f"   {line}".rstrip() for line in item.doc.splitlines())
+        return f".. py:data:: {item.name}\n   :module: {item.package}\n{shown}\n{text}\n"
+    if item.kind == "function":
+        return f".. autofunction:: {full}\n"
+    return f".. auto{item.kind}:: {full}\n   :members:\n   :show-inheritance:\n"
