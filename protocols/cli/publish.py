@@ -14,7 +14,7 @@ from protocols.cli.appearing import appearing
 from protocols.cli.console import out, write_json
 from protocols.cli.options import Json
 from protocols.cli.output_files import check_new, save_array, write_new
-from protocols.cli.publish_kinds import Method, Release, Source, parse_settings
+from protocols.cli.publish_kinds import Method, Release, Settings, Source, parse_settings
 from protocols.cli.publish_ledger import charge_all, check_ledger
 from protocols.cli.publish_methods import METHODS, find_method
 from protocols.cli.publish_telling import Published, report_of, show
@@ -124,7 +124,7 @@ def publish(
         method=method, settings=settings, texts=texts, sources=tuple(sources), releases=tuple(releases),
         files=tuple(files), seconds=seconds, recipients=tuple(recipient.name for recipient in recipients), ledger=account,
         similarities=tuple(_alike(source, release) for source, release in zip(sources, releases, strict=True)),
-        trial=trial, restored=_restored(method, sources, releases),
+        trial=trial, restored=_restored(method, settings, sources, releases),
         steps=() if page is None or trial is not None else own_steps(method, settings, sources[0].image),
     )  # fmt: skip
     if page is not None:
@@ -214,9 +214,11 @@ def _alike(source: Source, release: Release) -> Any:
     return compare_pictures(source.image, release.image)
 
 
-def _restored(method: Method, sources: list[Source], releases: list[Release]) -> Any:
+def _restored(method: Method, settings: Settings, sources: list[Source], releases: list[Release]) -> Any:
     image = releases[0].image
-    return restore(sources[0].image, image) if method.name == "blur" and image is not None else None
+    if method.name != "blur" or image is None:
+        return None
+    return restore(sources[0].image, image, settings["sigma"])
 
 
 def _list(as_json: bool) -> None:

@@ -57,8 +57,8 @@ def promise_rows(found: Published) -> list[tuple[str, str]]:
     guarantee: Guarantee = found.releases[0].guarantee
     kind = "none" if guarantee.kind == "none" else guarantee.kind
     rows = [("guarantee", kind), ("in words", guarantee.statement)]
-    if guarantee.neighbours:
-        rows.append(("neighbours", guarantee.neighbours))
+    texts = dict.fromkeys(release.guarantee.neighbours for release in found.releases)
+    rows += [("neighbours", text) for text in texts if text]
     if guarantee.epsilon is not None:
         loss = f"epsilon {guarantee.epsilon:g}" + (f", delta {guarantee.delta:g}" if guarantee.delta else "")
         rows.append(("privacy loss", loss + (" for each picture" if len(found.releases) > 1 else "")))
@@ -128,9 +128,12 @@ def restored_words(found: Published) -> str:
     """Return what the restoration attack brought back."""
     assert found.restored is not None
     result, _, seconds = found.restored
+    true = found.settings["sigma"]
+    how = "with the blur's strength known"
+    if result.estimated:
+        how = f"with the blur's strength estimated from the picture alone (sigma {result.sigma:.2f}, true {true:g})"
     return (
-        f"{result.filter}, with the blur's strength estimated from the picture alone (sigma {result.sigma:.2f}, true "
-        f"{found.settings['sigma']:g}), brings back {result.gain:+.1f} dB of PSNR: SSIM {result.before.ssim:.3f} before, "
+        f"{result.filter}, {how}, brings back {result.gain:+.1f} dB of PSNR: SSIM {result.before.ssim:.3f} before, "
         f"{result.after.ssim:.3f} after; {duration(seconds)}. The filter's setting is the best of a few, judged by the "
         "original."
     )

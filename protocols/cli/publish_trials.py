@@ -39,8 +39,9 @@ DIGITS: Final = "digits"
 """The album that comes with the program."""
 
 _DIGITS_EACH: Final = 50  # a few seconds for an attack
-_RESTORED: Final = 512  # pixels a side that are restored
+_RESTORED: Final = 384  # pixels a side that are restored
 _SMALLEST: Final = 16
+_LARGEST_SIGMA: Final = 50
 _SHOWN: Final = 512  # longest side of a picture whose strengths are tried without an album
 
 
@@ -147,15 +148,20 @@ def own_steps(method: Method, settings: Settings, image: Array) -> tuple[Step, .
     return tuple(steps)
 
 
-def restore(original: Array, published: Array) -> tuple[Restoration, Array, float] | None:
-    """Undo a blur in the picture's middle: what came of it, the blurred piece, and seconds; None for tiny pictures."""
+def restore(original: Array, published: Array, sigma: float) -> tuple[Restoration, Array, float] | None:
+    """Undo a blur in the picture's middle: what came of it, the blurred piece, and seconds; None for tiny pictures.
+
+    The attacker finds the strength itself, and also tries the true one, as if it were told.
+    """
     if min(original.shape[:2]) < _SMALLEST:
         return None
     start = time.perf_counter()
     before, after = _middle(original, _RESTORED), _middle(published, _RESTORED)
     with err.status("undoing the blur") if err.is_terminal else _nothing():
-        found = restoration_attack(before, after)
-    return found, after, time.perf_counter() - start
+        found = [restoration_attack(before, after)]
+        if sigma <= _LARGEST_SIGMA:
+            found.append(restoration_attack(before, after, sigma, filters=("wiener",)))
+    return max(found, key=lambda each: each.gain), after, time.perf_counter() - start
 
 
 def _middle(image: Array, side: int) -> Array:

@@ -13,6 +13,7 @@ from secureimg.errors import PublishingError
 
 __all__ = ["Similarity", "compare_pictures"]
 
+_BAND = 128  # rows that are compared at once
 _WINDOW = 7  # of SSIM, in pixels: scikit-image's own
 
 
@@ -51,7 +52,7 @@ def compare_pictures(original: NDArray[Any], published: NDArray[Any]) -> Similar
     Notes
     -----
     By scikit-image. SSIM as published: uniform windows of 7 x 7 (of the largest odd size that fits a smaller picture), a
-    channel at a time, the mean of all. Cost: about 0.3 s and 15 pictures' memory for a megapixel.
+    channel at a time, the mean of all. Cost: about 0.1 s for a megapixel and channel.
 
     References
     ----------
@@ -66,13 +67,20 @@ def compare_pictures(original: NDArray[Any], published: NDArray[Any]) -> Similar
 
     measures: Any = metrics  # whose functions have no types
 
-    mse = float(np.mean(np.square(original - published)))
     side = min(_WINDOW, *original.shape[:2])
     window = side if side % 2 else side - 1
-    ssim = math.nan
-    if window >= 3:
-        channels = 2 if original.ndim == 3 else None
-        ssim = float(
-            measures.structural_similarity(original, published, win_size=window, data_range=1.0, channel_axis=channels)
-        )
+    margin = window // 2 if window >= 3 else 0
+    rows = original.shape[0] - 2 * margin  # for which SSIM's windows lie inside
+    channels = 2 if original.ndim == 3 else None
+    squares = likeness = 0.0
+    for start in range(0, rows, _BAND):  # in bands: a photograph's dozen temporary arrays never exist as a whole
+        stop = min(start + _BAND, rows)
+        one, other = original[start : stop + 2 * margin], published[start : stop + 2 * margin]
+        first, last = (start and start + margin), (stop + margin if stop < rows else original.shape[0])
+        squares += float(np.square(original[first:last] - published[first:last]).sum())
+        if window >= 3:
+            found = measures.structural_similarity(one, other, win_size=window, data_range=1.0, channel_axis=channels)
+            likeness += (stop - start) * float(found)
+    mse = squares / original.size
+    ssim = likeness / rows if window >= 3 else math.nan
     return Similarity(mse, -10.0 * math.log10(mse) if mse > 0 else math.inf, ssim)

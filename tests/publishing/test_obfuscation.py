@@ -108,6 +108,10 @@ def test_similarity_is_that_of_scikit_image() -> None:
     assert found.mse == pytest.approx(np.square(image - other).mean())
     assert found.psnr == pytest.approx(peak_signal_noise_ratio(image, other, data_range=1))
     assert found.ssim == pytest.approx(structural_similarity(image, other, data_range=1, channel_axis=2))
+    tall, taller = picture_of((300, 9), 8), picture_of((300, 9), 9)  # several bands
+    found = compare_pictures(tall, taller)
+    assert found.mse == pytest.approx(np.square(tall - taller).mean())
+    assert found.ssim == pytest.approx(structural_similarity(tall, taller, data_range=1))
     same = compare_pictures(image, image)
     assert (same.mse, same.psnr, same.ssim) == (0, math.inf, pytest.approx(1))
     assert math.isnan(compare_pictures(image[:2], other[:2]).ssim)
