@@ -21,6 +21,7 @@ from protocols.cli import (
     inspecting,
     match,
     pki,
+    publish,
     run,
     serving,
     stock,
@@ -47,6 +48,7 @@ app.command("models")(inspecting.models)
 app.command("features")(features.features)
 app.command("enroll")(enroll.enroll)
 app.command("match")(match.match)
+app.command("publish")(publish.publish)
 app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)
