@@ -19,6 +19,7 @@ MAX_DIMENSION: Final = 1 << 16
 _CHUNK: Final = 1 << 15
 _LEAST, _MOST = 2.0**-20, 2.0**20
 _FINE: Final = 16
+_ROOM: Final = 32  # 53 bits of a float less 20, and one for the sum with the noise
 
 
 def metric_noise(k: int, epsilon: float, count: int, stream: Stream | None = None) -> Array:
@@ -78,13 +79,23 @@ def metric_noise(k: int, epsilon: float, count: int, stream: Stream | None = Non
     return out
 
 
-def metric_grid(k: int, epsilon: float) -> float:
-    """Return the power of two that values with metric noise are rounded to: about 2^-16 of the noise's mean radius.
+def metric_grid(k: int, epsilon: float, largest: float = 1.0) -> float:
+    """Return the power of two that values with metric noise are rounded to.
 
-    It depends on public numbers only, and is 2^20 times or more as coarse as floats of that size or of values up to 2^17
-    times the radius.
+    Parameters
+    ----------
+    k, epsilon
+        Of the noise.
+    largest : float
+        A public bound on the size of the values, above 0.
+
+    Returns
+    -------
+    float
+        At least 2^-17 of the noise's mean radius, and 2^20 times or more as coarse as floats of that size or of `largest`
+        are. It depends on public numbers only.
     """
-    return math.ldexp(1.0, math.frexp(k / epsilon)[1] - 1 - _FINE)
+    return math.ldexp(1.0, max(math.frexp(k / epsilon)[1] - 1 - _FINE, math.frexp(largest)[1] - _ROOM))
 
 
 def on_grid(values: Array, grid: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -55,7 +56,7 @@ def dp_svd(image: Array, epsilon: float, k: int, *, stream: Stream | None = None
     to ``exp(-epsilon ||x||)``. For two pictures with values s and t the densities of any outcome y differ by a factor of
     ``exp(epsilon (||y - t|| - ||y - s||)) <= exp(epsilon ||s - t||)`` by the triangle inequality: that is metric privacy for
     the Euclidean distance of singular values, which is at most that of the pictures (Mirsky 1960). Noise on each value by
-    itself would give it for another distance. The sums are rounded to a grid that depends on k and epsilon only; see
+    itself would give it for another distance. The sums are rounded to a grid that depends on k, epsilon and the shape; see
     `secureimg.privacy.on_grid` for what floating point leaves unproved.
 
     The singular vectors U and V, the picture's structure, are released as they are: an attacker may compare them with those
@@ -65,7 +66,7 @@ def dp_svd(image: Array, epsilon: float, k: int, *, stream: Stream | None = None
     """
     image, epsilon = _checked(image, epsilon, k)
     left, values, right = _decomposed(image, k)
-    noisy = _noisy(values.reshape(-1), epsilon, 1, noise_stream(stream))[0].reshape(values.shape)
+    noisy = _noisy(values.reshape(-1), epsilon, 1, noise_stream(stream), image.size)[0].reshape(values.shape)
     planes = np.einsum("chk,ck,ckw->hwc", left, noisy, right, optimize=True)
     guarantee = Guarantee(
         "metric privacy",
@@ -91,7 +92,7 @@ def singular_values(image: Array, k: int) -> Array:
 def svd_draws(image: Array, epsilon: float, count: int, stream: Stream, *, k: int) -> Array:
     """Return the noisy values of `count` independent releases of `dp_svd`, (count, channels * k), for tests of it."""
     image, epsilon = _checked(image, epsilon, k)
-    return _noisy(_decomposed(image, k)[1].reshape(-1), epsilon, count, stream)
+    return _noisy(_decomposed(image, k)[1].reshape(-1), epsilon, count, stream, image.size)
 
 
 def _checked(image: Array, epsilon: float, k: int) -> tuple[Array, float]:
@@ -115,6 +116,7 @@ def _decomposed(image: Array, k: int) -> tuple[Array, Array, Array]:
     return left[:, :, :k], values[:, :k], right[:, :k]
 
 
-def _noisy(values: Array, epsilon: float, count: int, stream: Stream) -> Array:
+def _noisy(values: Array, epsilon: float, count: int, stream: Stream, size: int) -> Array:
     noise = metric_noise(values.size, epsilon, count, stream)
-    return on_grid(values + noise, metric_grid(values.size, epsilon))
+    largest = math.sqrt(size)  # of a singular value: the length of a picture of ones
+    return on_grid(values + noise, metric_grid(values.size, epsilon, largest))

@@ -83,11 +83,15 @@ def test_draws_go_on_over_chunks_and_are_those_of_the_stream() -> None:
     assert (metric_noise(3, 1.0, 5) != metric_noise(3, 1.0, 5)).all()
 
 
-@pytest.mark.parametrize(("k", "epsilon"), [(1, 1.0), (64, 0.01), (300, 900.0)])
-def test_the_grid_is_far_coarser_than_floats_and_far_finer_than_the_noise(k: int, epsilon: float) -> None:
-    grid, radius = metric_grid(k, epsilon), k / epsilon
-    assert np.spacing(2.0**16 * radius) * 2**20 <= grid <= radius * 2.0**-16
-    values = on_grid(metric_noise(k, epsilon, 50, stream("grid")) + 0.1, grid)
+@pytest.mark.parametrize(("k", "epsilon"), [(1, 1.0), (64, 0.01), (300, 900.0), (1, 1000.0)])
+@pytest.mark.parametrize("largest", [0.5, 4000.0])
+def test_the_grid_is_far_coarser_than_floats_and_far_finer_than_the_noise(
+    k: int, epsilon: float, largest: float
+) -> None:
+    grid, radius = metric_grid(k, epsilon, largest), k / epsilon
+    assert np.spacing(largest + 2.0**6 * radius) * 2**20 <= grid
+    assert grid <= max(radius * 2.0**-16, largest * 2.0**-31)
+    values = on_grid(metric_noise(k, epsilon, 50, stream("grid")) + largest, grid)
     np.testing.assert_array_equal(values / grid, np.rint(values / grid))
 
 

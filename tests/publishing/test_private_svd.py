@@ -47,7 +47,7 @@ def test_the_noise_is_joint_over_values_and_channels(shape: tuple[int, ...]) -> 
 
 def test_released_values_are_on_a_grid_that_no_picture_changes() -> None:
     draws = [svd_draws(picture(8, 8, seed=seed), 0.3, 100, stream(seed), k=3) for seed in range(2)]
-    grid = metric_grid(3, 0.3)
+    grid = metric_grid(3, 0.3, 8.0)
     for values in draws:
         np.testing.assert_array_equal(np.rint(values / grid) * grid, values)
 
