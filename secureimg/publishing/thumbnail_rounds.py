@@ -10,6 +10,7 @@ loops run over blocks. Offsets are each pair's own; the blocks of a group share 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from secureimg.sharing.streams import Stream
 __all__ = ["FEWEST_PASSES", "FEWEST_STAGES", "Region", "passes_of", "regions", "run_rounds", "stages_of"]
 
 Bytes = NDArray[np.uint8]
+Halves = NDArray[np.uint16]
 Words = NDArray[np.uint32]
 Places = NDArray[np.int64]
 Order = NDArray[np.uint16]
@@ -36,8 +38,8 @@ FEWEST_STAGES: Final = 80
 _GROUP_BYTES: Final = 1 << 16
 _FEWEST_LANES: Final = 256
 _MOST_LANES: Final = 1 << 14
-_NOISE_WORDS: Final = 1 << 18
-_RESERVE: Final = 1024
+_PIECE: Final = 1 << 18
+_RESERVE: Final = 2048
 
 
 def stages_of(count: int) -> int:
@@ -112,7 +114,7 @@ def run_rounds(image: Bytes, block: int, key: bytes, *, forward: bool, workers: 
 
     Notes
     -----
-    Cost: 40 pairs a value, with 4 bytes of AES-CTR each.
+    Cost: 40 pairs a value, with 3 bytes of AES-CTR each.
     """
     out = np.empty_like(image)
     flat, result = image.reshape(-1), out.reshape(-1)
@@ -145,17 +147,23 @@ class _Buffers:
 
     def __init__(self) -> None:
         self._values = np.empty(0, dtype=np.uint8)
-        self._noise = np.empty(0, dtype=np.uint32)
+        self._noise = np.empty(0, dtype=np.uint8)
 
     def values(self, count: int, lanes: int) -> Bytes:
         if self._values.size < count * lanes:
             self._values = np.empty(count * lanes, dtype=np.uint8)
         return self._values[: count * lanes].reshape(count, lanes)
 
-    def noise(self, size: int) -> Words:
+    def noise(self, shape: tuple[int, int, int], stream: Stream) -> tuple[Halves, Bytes, Words]:
+        """Fresh words of 16 and of 8 bits for every pair, and a few of 32."""
+        count = math.prod(shape)
+        size = 4 * _RESERVE + 3 * count
         if self._noise.size < size:
-            self._noise = np.empty(size, dtype=np.uint32)
-        return self._noise[:size]
+            self._noise = np.empty(size, dtype=np.uint8)
+        stream.fill(self._noise[:size])
+        first, second = 4 * _RESERVE, 4 * _RESERVE + 2 * count
+        high, low = self._noise[first:second].view(np.uint16), self._noise[second:size]
+        return high.reshape(shape), low.reshape(shape), self._noise[:first].view(np.uint32)
 
 
 def _mix_group(values: Bytes, buffers: _Buffers, key: bytes, place: tuple[int, int], forward: bool) -> None:
@@ -167,15 +175,13 @@ def _mix_group(values: Bytes, buffers: _Buffers, key: bytes, place: tuple[int, i
     drawn = np.empty((passes, count), dtype=np.uint32)
     Stream(key, "thumbnail", "order", *place).fill(drawn)
     _arrange(drawn, order, stages)
-    step = max(1, _NOISE_WORDS // (pairs * lanes))
+    step = max(1, _PIECE // (pairs * lanes))
     starts = range(0, len(order), step)
     for start in starts if forward else reversed(starts):
         # a stream for a few stages: decryption takes them from the last to the first
         part = order[start : start + step]
-        size = len(part) * pairs * lanes
-        words = buffers.noise(size + _RESERVE)
-        Stream(key, "thumbnail", "offsets", *place, start).fill(words)
-        _mix(values, words[:size].reshape(len(part), pairs, lanes), words[size:], part, forward)
+        stream = Stream(key, "thumbnail", "offsets", *place, start)
+        _mix(values, *buffers.noise((len(part), pairs, lanes), stream), part, forward)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -213,47 +219,57 @@ def _scatter(values: Bytes, bases: Places, offsets: Places, flat: Bytes) -> None
 
 
 @numba.njit(cache=True, nogil=True)
-def _mix(values: Bytes, noise: Words, reserve: Words, order: Order, forward: bool) -> None:
-    """Substitute all pairs of the stages of a pass, in place.
+def _mix(values: Bytes, high: Halves, low: Bytes, reserve: Words, order: Order, forward: bool) -> None:
+    """Substitute all pairs of some stages, in place.
 
-    An offset is the high half of word times count. That favours some offsets by 2^-32, unless words whose low half is
-    under 2^32 mod count are drawn again (Lemire, "Fast Random Integer Generation in an Interval", 2019). To draw again is
-    to add another offset here; it happens to less than one pair in 2^24.
+    An offset is count times a number of 24 bits, without its lower 24 bits. That favours some offsets, unless numbers are
+    drawn again whose product has lower bits under 2^24 mod count (Lemire, "Fast Random Integer Generation in an Interval",
+    2019). To draw again is to add another offset here; it happens to less than one pair in 2^16.
     """
-    stages, pairs, lanes = noise.shape
+    stages, pairs, lanes = high.shape
     skip = values.shape[0] - pairs
     for step in range(stages):
         stage = step if forward else stages - 1 - step
         for pair in range(pairs):
-            one, other, words = values[order[stage, pair]], values[order[stage, skip + pair]], noise[stage, pair]
-            least = np.uint32(0xFFFFFFFF)
-            for lane in range(lanes):  # 32-bit on purpose: this loop becomes vector instructions
-                a = np.int32(one[lane])
-                total = np.int32(a + np.int32(other[lane]))
-                count = np.int32(min(total, np.int32(510) - total) + 1)
-                low = np.int32(max(np.int32(0), np.int32(total - 255)))
-                product = np.uint64(words[lane]) * np.uint64(count)
-                least = min(least, np.uint32(product))
-                offset = np.int32(product >> np.uint64(32))
+            one, other = values[order[stage, pair]], values[order[stage, skip + pair]]
+            first, second = high[stage, pair], low[stage, pair]
+            least = np.uint16(0xFFFF)
+            for lane in range(lanes):  # 16-bit on purpose: this loop becomes vector instructions
+                a = np.uint16(one[lane])
+                total = np.uint16(a + np.uint16(other[lane]))
+                count = np.uint16(min(total, np.uint16(510 - total)) + 1)
+                bottom = np.uint16(max(total, np.uint16(255)) - 255)
+                product = np.uint32(np.uint32(first[lane]) * np.uint32(count))
+                carried = np.uint16(np.uint16(np.uint16(second[lane]) * count) >> np.uint16(8))
+                below = np.uint16(np.uint16(product) + carried)  # bits 8 to 23 of the product
+                least = min(least, below)
+                offset = np.uint16(np.uint16(product >> np.uint32(16)) + np.uint16(1 if below < carried else 0))
                 if not forward:
-                    offset = np.int32(count - offset)
-                moved = np.int32(a - low + offset)
-                if moved >= count:
-                    moved = np.int32(moved - count)
-                moved = np.int32(moved + low)
+                    offset = np.uint16(count - offset)
+                moved = np.uint16(a - bottom + offset)
+                wrapped = np.uint16(moved - count)  # huge if moved is below count
+                moved = np.uint16(np.uint16(min(moved, wrapped)) + bottom)
                 one[lane] = np.uint8(moved)
                 other[lane] = np.uint8(total - moved)
-            if least >= 256:  # so no low half is under 2^32 mod any count
-                continue
-            for lane in range(lanes):
-                total = np.int32(np.int32(one[lane]) + np.int32(other[lane]))
-                count = np.int32(min(total, np.int32(510) - total) + 1)
-                low = np.int32(max(np.int32(0), np.int32(total - 255)))
-                if np.uint32(np.uint64(words[lane]) * np.uint64(count)) < (1 << 32) % np.int64(count):
-                    word = reserve[(stage * pairs + pair + lane) % len(reserve)]
-                    offset = np.int32((np.uint64(word) * np.uint64(count)) >> np.uint64(32))
-                    moved = np.int32(
-                        (np.int32(one[lane]) - low + (offset if forward else count - offset)) % count + low
-                    )
-                    one[lane] = np.uint8(moved)
-                    other[lane] = np.uint8(total - moved)
+            if least == 0:  # else all lower bits are at least 256, and so at least count
+                _draw_again(one, other, first, second, reserve, (stage * pairs + pair) * lanes, forward)
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw_again(
+    one: Bytes, other: Bytes, first: Halves, second: Bytes, reserve: Words, place: int, forward: bool
+) -> None:
+    half = len(reserve) // 2
+    for lane in range(len(one)):
+        total = np.int64(one[lane]) + np.int64(other[lane])
+        count = min(total, 510 - total) + 1
+        product = ((np.int64(first[lane]) << 8) + np.int64(second[lane])) * count
+        if product % (1 << 24) < (1 << 24) % count:
+            # sums of two words: those of any two pairs are independent
+            index = place + lane
+            word = np.uint32(reserve[index % half] + reserve[half + index // half])
+            offset = np.int64((np.uint64(word) * np.uint64(count)) >> np.uint64(32))
+            bottom = np.int64(max(np.int64(0), total - 255))
+            moved = (np.int64(one[lane]) - bottom + (offset if forward else count - offset)) % count + bottom
+            one[lane] = np.uint8(moved)
+            other[lane] = np.uint8(total - moved)
