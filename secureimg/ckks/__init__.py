@@ -4,10 +4,12 @@ from secureimg.ckks.compiler import compile  # noqa: A004  the field's word; cal
 from secureimg.ckks.costs import CostModel, measure_machine
 from secureimg.ckks.evaluation_keys import EvaluationKeys
 from secureimg.ckks.evaluator import Evaluator
+from secureimg.ckks.measured import MeasuredCosts, OperationTimes
 from secureimg.ckks.owner_keys import OwnerKeys
 from secureimg.ckks.parameters import MAX_MODULUS_BITS, Parameters, PrimeBits
 from secureimg.ckks.program import OwnerOp, Program, PublicProgram
 from secureimg.ckks.report import CostReport, LayerCost
+from secureimg.ckks.timing import measure_operations
 
 __all__ = [
     "MAX_MODULUS_BITS",
@@ -16,6 +18,8 @@ __all__ = [
     "EvaluationKeys",
     "Evaluator",
     "LayerCost",
+    "MeasuredCosts",
+    "OperationTimes",
     "OwnerKeys",
     "OwnerOp",
     "Parameters",
@@ -24,4 +28,5 @@ __all__ = [
     "PublicProgram",
     "compile",
     "measure_machine",
+    "measure_operations",
 ]

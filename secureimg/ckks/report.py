@@ -10,9 +10,9 @@ import msgspec
 from secureimg.ckks.costs import CostModel
 from secureimg.ckks.parameters import Parameters
 from secureimg.ckks.sealio import packed_bytes
-from secureimg.ckks.text import Opcode, Text
+from secureimg.ckks.text import Instruction, Opcode, Text
 
-__all__ = ["CostReport", "LayerCost", "report"]
+__all__ = ["CostReport", "LayerCost", "milliseconds_of", "report"]
 
 
 _BULK = 0.4
@@ -60,6 +60,22 @@ def switch_key_bytes(parameters: Parameters, primes: int) -> int:
     return primes * (packed_bytes(used, parameters.ring_degree) + 64)
 
 
+def milliseconds_of(item: Instruction, text: Text, costs: CostModel) -> float:
+    """Predicted milliseconds of one instruction; nothing for those that only relabel or add a plaintext."""
+    if item.op is Opcode.ROTATE:
+        return costs.rotation(item.primes)
+    if item.op is Opcode.PRODUCTS:
+        return len(item.sources) * costs.product(item.primes)
+    if item.op is Opcode.MATRIX:
+        entries = int(text.matrices[item.step].values.nnz)
+        return entries * costs.product(item.primes) * _BULK + len(item.sources) * costs.rescale(item.primes)
+    if item.op in (Opcode.SQUARE, Opcode.MULTIPLY):
+        return costs.square(item.primes)
+    if item.op is Opcode.RESCALE:
+        return costs.rescale(item.primes)
+    return (len(item.sources) - 1) * costs.addition(item.primes) if item.op is Opcode.ADD else 0.0
+
+
 def report(
     text: Text, parameters: Parameters, costs: CostModel, plans: dict[str, str], exponents: dict[str, int]
 ) -> CostReport:
@@ -67,23 +83,15 @@ def report(
     layers: dict[str, list[float]] = {}
     for item in text.instructions:
         row = layers.setdefault(item.layer, [item.primes, 0, 0, 0, 0.0, item.scale])
+        row[4] += milliseconds_of(item, text, costs)
         if item.op is Opcode.ROTATE:
             row[1] += 1
-            row[4] += costs.rotation(item.primes)
         elif item.op is Opcode.PRODUCTS:
             row[2] += len(item.sources)
-            row[4] += len(item.sources) * costs.product(item.primes)
         elif item.op is Opcode.MATRIX:
-            entries = text.matrices[item.step].values.nnz
-            row[2] += entries
-            row[4] += entries * costs.product(item.primes) * _BULK + len(item.sources) * costs.rescale(item.primes)
+            row[2] += text.matrices[item.step].values.nnz
         elif item.op in (Opcode.SQUARE, Opcode.MULTIPLY):
             row[3] += 1
-            row[4] += costs.square(item.primes)
-        elif item.op is Opcode.RESCALE:
-            row[4] += costs.rescale(item.primes)
-        elif item.op is Opcode.ADD:
-            row[4] += (len(item.sources) - 1) * costs.addition(item.primes)
         row[5] = item.scale
     rows = tuple(
         LayerCost(name, int(r[0]), int(r[1]), int(r[2]), int(r[3]), r[4], _bits(r[5]), plans.get(name, ""))
