@@ -9,6 +9,7 @@ import sys
 import typer
 
 from protocols.cli import (
+    advise,
     audit,
     batch,
     config,
@@ -40,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command("advise")(advise.advise)
 app.command("batch")(batch.batch)
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
