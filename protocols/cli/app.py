@@ -24,6 +24,7 @@ from protocols.cli import (
     pki,
     publish,
     run,
+    sealing,
     serving,
     stock,
     tokens,
@@ -51,6 +52,9 @@ app.command("features")(features.features)
 app.command("enroll")(enroll.enroll)
 app.command("match")(match.match)
 app.command("publish")(publish.publish)
+app.command("keypair")(sealing.keypair)
+app.command("seal")(sealing.seal)
+app.command("open")(sealing.open_sealed)
 app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)
