@@ -154,10 +154,12 @@ class Walk:
         while place < len(body):
             wide, number = body[place] >> 4, body[place] & 15
             size = 64 * (wide + 1)
-            values = np.frombuffer(body[place + 1 : place + 1 + size], ">u2" if wide else np.uint8).astype(np.uint16)
-            if wide > 1 or number > 3 or values.size != 64 or not values.all():
+            values = np.frombuffer(
+                body[place + 1 : place + 1 + size].ljust(size, b"\0"), ">u2" if wide == 1 else np.uint8
+            )
+            if wide > 1 or number > 3 or not values.all():
                 raise self.fail("has a quantisation table that is cut, numbered above 3, or holds a zero,", start)
-            self._quantisation[number] = values
+            self._quantisation[number] = values.astype(np.uint16)
             place += 1 + size
 
     def _huffman(self, body: bytes, start: int) -> None:
