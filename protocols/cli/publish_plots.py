@@ -26,7 +26,7 @@ _INK: Final = "#010203"  # becomes the page's text colour, light or dark
 _ATTACK, _LIKE, _OTHERS = "#d1495b", "#2f7fd1", ("#d1495b", "#2f7fd1", "#3a9d5d", "#b07d10", "#8e5fd0", "#0d97a5")
 _VALUES: Final = 400  # that are drawn
 _LONGEST: Final = 720  # pixels of a picture on the page
-_SETTINGS: Final = {
+_SETTINGS: Final[dict[Any, Any]] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 8.5, "text.color": _INK, "axes.edgecolor": _INK,
     "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "axes.linewidth": 0.6, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False,
@@ -38,7 +38,7 @@ def picture_uri(image: Array, longest: int = _LONGEST) -> str:
     pixels = Image.fromarray(np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8))
     scale = longest / max(pixels.size)
     if scale < 1:
-        pixels = pixels.resize([max(1, round(side * scale)) for side in pixels.size], Image.Resampling.BOX)  # type: ignore[arg-type]
+        pixels = pixels.resize([max(1, round(side * scale)) for side in pixels.size], Image.Resampling.BOX)
     stream = io.BytesIO()
     pixels.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
