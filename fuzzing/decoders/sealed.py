@@ -11,7 +11,9 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from fuzzing.decoders.pictures import _png_sums
 from fuzzing.decoders.scratch import written
@@ -42,7 +44,6 @@ _PASSPHRASE: Final = "fuzz"
 _MOST_PIXELS: Final = 1 << 16
 _HEAD: Final = 6  # of a key file
 _PREFIX: Final = 23
-_HEADER: Final = _PREFIX + 82 + 32  # for one recipient with a short key
 
 
 @cache
@@ -68,12 +69,21 @@ def _decode_image(data: bytes) -> object:
 
 
 def _signed(data: bytes) -> bytes:
-    """The header's HMAC made right again, if its first wrapped key still opens."""
-    content = unwrap(data[_PREFIX + 2 : _PREFIX + 82], _keys()[0], _CONTEXT + data[:_PREFIX])
+    """The header's HMAC made right again, if a wrapped key still opens."""
+    place, content = _PREFIX, None
+    for _ in range(min(int.from_bytes(data[5:7], "big"), 4)):
+        kem = next(
+            (kem for kem in (X25519, HYBRID) if kem.number == int.from_bytes(data[place : place + 2], "big")), None
+        )
+        if kem is None:
+            return data
+        if kem is X25519:
+            wrapped = data[place + 2 : place + 2 + kem.wrapped_bytes]
+            content = content or unwrap(wrapped, _keys()[0], _CONTEXT + data[:_PREFIX])
+        place += 2 + kem.wrapped_bytes
     if content is None:
         return data
-    body = data[: _HEADER - 32]
-    return body + _mac(content, data[7:_PREFIX], body) + data[_HEADER:]
+    return data[:place] + _mac(content, data[7:_PREFIX], data[:place]) + data[place + 32 :]
 
 
 def _manifests() -> list[bytes]:
@@ -168,9 +178,19 @@ def _decode_sealed_key(data: bytes) -> object:
 
 
 def _sealed_again(data: bytes) -> bytes:
-    """The rest of the file as the content of a seal."""
-    salt, nonce, head = bytes(16), bytes(12), _sealed_key_files()[0][:_HEAD]
-    return head + salt + nonce + ChaCha20Poly1305(_cheap(_PASSPHRASE, salt)).encrypt(nonce, data[_HEAD + 28 :], head)
+    """What the file now decrypts to, its digest made right again, as the content of an authentic seal."""
+    head, salt, nonce, body = (
+        data[:_HEAD],
+        data[_HEAD : _HEAD + 16],
+        data[_HEAD + 16 : _HEAD + 28],
+        data[_HEAD + 28 : -16],
+    )
+    if len(nonce) < 12:
+        return data
+    key = _cheap(_PASSPHRASE, salt)
+    stream = Cipher(ChaCha20(key, (1).to_bytes(4, "little") + nonce), None).decryptor()  # its tag is not looked at
+    content = _key_digest(stream.update(body))
+    return head + salt + nonce + ChaCha20Poly1305(key).encrypt(nonce, content, head)
 
 
 def _tickets() -> list[bytes]:
