@@ -74,7 +74,9 @@ def _resealed(data: bytes) -> bytes:
 
 
 def _tree(data: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(data[_BEGIN:], max_output_size=_MOST_BYTES)
+    if not 0 < zstandard.get_frame_parameters(data[_BEGIN:]).content_size <= _MOST_BYTES:
+        raise zstandard.ZstdError("size")
+    return zstandard.ZstdDecompressor().decompress(data[_BEGIN:])
 
 
 def _with_tree(_base: bytes, tree: bytes) -> bytes:
@@ -93,7 +95,7 @@ def _decode_secret(data: bytes) -> object:
 def _named(data: bytes) -> bytes:
     try:
         tree = msgspec.msgpack.decode(_tree(data))
-    except (zstandard.ZstdError, msgspec.MsgspecError, RecursionError):
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return b""
     found = tree.get("public") if isinstance(tree, dict) else None
     return found if isinstance(found, bytes) else b""

@@ -107,7 +107,7 @@ def decode_secret(data: bytes) -> tuple[SecretPart, CoefficientImage, Coefficien
         raise BlobError("the secret part is damaged (its SHA-256 does not match): copy it again")
     try:
         part = msgspec.msgpack.decode(_decompressed(data[_BEGIN:], None, _MOST_BODY), type=SecretPart)
-    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BlobError(f"the secret part is malformed ({type(error).__name__}): make it again") from None
     try:
         whole = read_skeleton(part.skeleton, "the secret part's skeleton", MAX_PIXELS)
@@ -166,8 +166,5 @@ def _decompressed(data: bytes, base: bytes | None, most: int) -> bytes:
     if not 0 < size <= most:
         raise zstandard.ZstdError("size")
     kept = None if base is None else zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    reader = zstandard.ZstdDecompressor(dict_data=kept, max_window_size=1 << 27).decompressobj()
-    out: bytes = reader.decompress(data)
-    if len(out) != size or reader.unused_data or not reader.eof:
-        raise zstandard.ZstdError("rest")
-    return out
+    # in one call: a stream's decompressor would go on past the size that the frame states
+    return zstandard.ZstdDecompressor(dict_data=kept).decompress(data, allow_extra_data=False)
