@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from .bench_command import app as bench
 from .feature_command import features
+from .federated_command import federated
 from .load_command import load
 from .measure import measure_net, peer_child, turns
 from .nets import WEIGHTS, Net, pictures, published, shipped, tutorial4
@@ -73,8 +75,10 @@ def ckks(
         plot(run, plot_file)
 
 
+app.add_typer(bench, name="bench")
 app.command()(shares)
 app.command()(features)
+app.command()(federated)
 app.command()(soak)
 app.command()(load)
 app.command()(publishing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import time
 
 import numpy as np
@@ -25,7 +24,6 @@ __all__ = ["measure_subject", "measure_task"]
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _REFERENCE_CALLS = 3
-_CLASS = re.compile(r"^[\w.]+Error: ")  # in front of the message, if it is the last line of a traceback
 
 
 def measure_subject(
@@ -106,7 +104,6 @@ def _compare(kind: Kind, found: Array, wanted: Array) -> tuple[float | None, flo
 
 
 def _failure(what: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[-1]
-    line = f"{what}: {_CLASS.sub('', reason)}"
+    line = f"{what}: {error.reason if isinstance(error, ChildError) else str(error).strip().splitlines()[-1]}"
     _log.error("%s", line)
     return line

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,16 @@ __all__ = ["Child", "ChildError", "peak_rss", "pin", "thread_limit"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _STOP_SECONDS = 10.0
+_CLASS = re.compile(r"^[\w.]+Error: ")
 
 
 class ChildError(RuntimeError):
     """A measured process raised or died; the message holds its traceback."""
+
+    @property
+    def reason(self) -> str:
+        """The message's last line, without the name of an error's class in front of it."""
+        return _CLASS.sub("", str(self).strip().splitlines()[-1])
 
 
 class Child:

@@ -69,7 +69,7 @@ def measure_work(
     with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
         path = Path(home) / "model.onnx"
         save_onnx(graph, path)
-        with Child(PlainSide, path, threads=threads) as clear:
+        with Child(PlainSide, model_options(work, path)[0], threads=threads) as clear:
             seconds, want = clear.call("evaluate", images, _PLAIN_CALLS)
         relays = network if relayed else Network("loopback")
         with Child(OwnerSide, *model_options(work, path), dealer, relays, threads=threads) as owner:

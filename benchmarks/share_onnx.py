@@ -25,7 +25,7 @@ def save_onnx(graph: Graph, path: Path) -> None:
     Parameters
     ----------
     graph : Graph
-        Of Add, Affine, Concat, Conv, Dense, MaxPool, Mean, Multiply, Relu, Reshape and Slice.
+        Of Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Mean, Multiply, Relu, Reshape, Slice and Square.
     path : Path
         The .onnx file.
 
@@ -92,6 +92,15 @@ class _Writer:
     def _(self, op: ops.Relu | ops.Add | ops.Multiply, node: Node) -> None:
         kinds: dict[type[ops.Op], str] = {ops.Relu: "Relu", ops.Add: "Add", ops.Multiply: "Mul"}
         self.add(kinds[type(op)], list(node.inputs), node.name)
+
+    @write.register
+    def _(self, op: ops.Square, node: Node) -> None:
+        self.add("Mul", [*node.inputs, *node.inputs], node.name)
+
+    @write.register
+    def _(self, op: ops.AveragePool, node: Node) -> None:
+        self.add("AveragePool", list(node.inputs), node.name, kernel_shape=op.kernel, strides=op.strides, pads=op.pads,
+                 ceil_mode=int(op.ceil_mode), count_include_pad=int(op.count_include_pad))  # fmt: skip
 
     @write.register
     def _(self, op: ops.MaxPool, node: Node) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,17 +16,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secureimg.graph import Graph, Node, simplify
+from secureimg.graph import AveragePool, Graph, Node, Shape, Square, simplify
 
 from .results import Spread
 from .share_network import Network, has_namespaces, inside
 from .share_results import PeerFigure
 
-__all__ = ["PEERS", "PeerProgram", "parse_peer", "run_peer", "write_program"]
+__all__ = ["CKKS_PEERS", "PEERS", "PeerProgram", "parse_peer", "run_peer", "write_program"]
 
 Array = NDArray[np.float64]
 _SCRIPTS = Path(__file__).parent / "peers"
 PEERS: Final = ("crypten", "spu")
+CKKS_PEERS: Final = ("concrete", "orion", "pyhelayers", "tenseal")
+"""On ciphertexts: `secureimg bench` runs them beside CKKS."""
+
 _MAX_LINE: Final = 160
 _ATTRIBUTES: Final = {
     "Conv": ("strides", "pads", "groups"),
@@ -45,11 +50,11 @@ class PeerProgram:
     directory: Path
 
 
-def parse_peer(text: str) -> tuple[str, Path]:
+def parse_peer(text: str, known: tuple[str, ...] = PEERS) -> tuple[str, Path]:
     """Read NAME=PYTHON; `ValueError` if the name is unknown or the interpreter is not there."""
     name, _, path = text.partition("=")
-    if name not in PEERS:
-        raise ValueError(f"{name!r} is not one of {', '.join(PEERS)}: write it like {PEERS[0]}=/path/to/python")
+    if name not in known:
+        raise ValueError(f"{name!r} is not one of {', '.join(known)}: write it like {known[0]}=/path/to/python")
     if not Path(path).is_file():
         raise ValueError(f"{path!r} is no interpreter: give the path of a python that has {name} installed")
     return name, Path(path)
@@ -72,7 +77,7 @@ def write_program(graph: Graph, image: Array, want: Array, label: bool, director
     """
     graph = simplify(graph)
     arrays: dict[str, Array] = {}
-    nodes = [_node(node, arrays) for node in graph.nodes]
+    nodes = [_node(node, graph.shapes, arrays) for node in graph.nodes]
     program = {"input": graph.input, "output": graph.output, "label": label, "nodes": nodes}
     (directory / "program.json").write_text(json.dumps(program), encoding="utf-8")
     np.savez(directory / "weights.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes the flag for a name
@@ -81,8 +86,21 @@ def write_program(graph: Graph, image: Array, want: Array, label: bool, director
     return PeerProgram(directory)
 
 
-def _node(node: Node, arrays: dict[str, Array]) -> dict[str, Any]:
+def _averaging(op: AveragePool, node: Node, channels: int, arrays: dict[str, Array]) -> dict[str, Any]:
+    """An average pool as the convolution that it is, a channel by itself."""
+    if any(op.pads) or op.ceil_mode:
+        raise NotImplementedError(f"node {node.name!r}: the peers' scripts do not know average pools with padding")
+    arrays[f"{node.name}.weight"] = np.full((channels, 1, *op.kernel), 1 / math.prod(op.kernel))
+    found = {"name": node.name, "kind": "Conv", "inputs": list(node.inputs), "weight": f"{node.name}.weight"}
+    return found | {"strides": op.strides, "pads": op.pads, "groups": channels}
+
+
+def _node(node: Node, shapes: Mapping[str, Shape], arrays: dict[str, Array]) -> dict[str, Any]:
     kind = type(node.op).__name__
+    if isinstance(node.op, Square):
+        return {"name": node.name, "kind": "Multiply", "inputs": [*node.inputs, *node.inputs]}
+    if isinstance(node.op, AveragePool):
+        return _averaging(node.op, node, shapes[node.inputs[0]][0], arrays)
     if kind not in {*_ATTRIBUTES, *_ARRAYS, *_PLAIN}:
         raise NotImplementedError(f"node {node.name!r}: the peers' scripts do not know {kind}")
     found: dict[str, Any] = {"name": node.name, "kind": kind, "inputs": list(node.inputs)}

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from protocols.cli.options import DealerKind, ModelOptions, Reveal, ShareOptions
 from protocols.cli.shares import ShareProcesses
 from protocols.memory_use import peak_of
-from secureimg.graph import load_model, run_plain, simplify
-from secureimg.sharing import warm_up
+from secureimg.graph import Graph, run_plain, simplify
+from secureimg.sharing import view_share, warm_up
 
 from .share_network import Network, router
 from .share_rows import Work
@@ -38,6 +38,7 @@ class Once:
     online_bytes: int
     dealt: int
     weights: int
+    sent: tuple[int, int]
     owner_up: int
     owner_down: int
 
@@ -79,10 +80,24 @@ class OwnerSide:
         """Prepare and run one image of the graph's input shape."""
         offline = self._client.prepare(1)
         answer = self._client.run(image[None])
+        self._seen = answer.shares
         return Once(
             answer.values[0], offline.seconds, answer.seconds, answer.rounds, sum(answer.sent), offline.dealt,
-            offline.weights, answer.up, answer.down,
+            offline.weights, answer.sent, answer.up, answer.down,
         )  # fmt: skip
+
+    def seen(self) -> tuple[tuple[Array, Array], tuple[int, int]]:
+        """What party 0 and party 1 saw of the last image, as pictures in [0, 1], and in bytes."""
+        public, (zero, one) = self._client.program, self._seen
+        return (view_share(public, zero), view_share(public, one)), (zero.nbytes, one.nbytes)
+
+    def program(self) -> dict[str, Any]:
+        """What is public of the program that runs."""
+        public = self._client.program
+        return {
+            "program": public.fingerprint, "reveal": public.reveal, "weights": public.weights,
+            "input range": list(public.input_range), "ring bits": 64, "input bits": public.input_width,
+        }  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """What compiling took, and the peak memory of every process in bytes."""
@@ -96,10 +111,10 @@ class OwnerSide:
 
 
 class PlainSide:
-    """The same file in the clear, with numpy."""
+    """The same model in the clear, with numpy."""
 
-    def __init__(self, model: Path) -> None:
-        self._body = simplify(load_model(model).body_and_tail()[0])
+    def __init__(self, model: ModelOptions) -> None:
+        self._body: Graph = simplify(model.load().graph.body_and_tail()[0])
 
     def evaluate(self, images: Array, calls: int) -> tuple[list[float], Array]:
         """Answer each image by itself; return the least seconds of some calls for each, and the answers."""
@@ -113,3 +128,7 @@ class PlainSide:
             seconds.append(least)
             values.append(value)
         return seconds, np.stack(values)
+
+    def peak_rss(self) -> int:
+        """Peak memory of this process in bytes."""
+        return peak_of(os.getpid())

@@ -102,7 +102,14 @@ class _Party:
         """Bytes of corrections that party 1 needs for as many images."""
         return sum(correction_bytes(self.public, step, images) for step in self.public.steps)
 
-    def run(self, prepared: Prepared, share: bytes | Bytes | Handed, channel: Channel) -> Result:
+    def run(
+        self,
+        prepared: Prepared,
+        share: bytes | Bytes | Handed,
+        channel: Channel,
+        *,
+        watch: Callable[[int], None] | None = None,
+    ) -> Result:
         """Run the program on a share of the images.
 
         Parameters
@@ -113,6 +120,8 @@ class _Party:
             Party 0: the owner's seed. Party 1: `public.share_bytes(images)` bytes. Either: what `hand_on` gives.
         channel : Channel
             To the other party.
+        watch : callable, optional
+            Called with the number of each step when it is done.
 
         Returns
         -------
@@ -135,6 +144,8 @@ class _Party:
             for source in set(text.sources_of(step)):
                 if self._last[source] == number:
                     del values[source]
+            if watch is not None:
+                watch(number)
         channel.flush()
         register = self.public.registers[self.public.output]
         words = values[self.public.output].reshape(-1) & np.uint64((1 << register.width) - 1)

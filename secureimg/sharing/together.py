@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +83,11 @@ def run_together(program: Program, images: ArrayLike, *then: Program) -> NDArray
 
 
 def run_on_shares(
-    program: Program, count: int, shares: tuple[bytes | Handed, Bytes | Handed]
+    program: Program,
+    count: int,
+    shares: tuple[bytes | Handed, Bytes | Handed],
+    *,
+    watch: Callable[[int], None] | None = None,
 ) -> tuple[Result, Result]:
     """Deal for one run and let both parties do it, with all roles in this process.
 
@@ -93,6 +98,8 @@ def run_on_shares(
         Images.
     shares : pair
         Party 0's and party 1's, see `PartyZero.run`.
+    watch : callable, optional
+        Called with the number of each step of the program when party 1 has done it, and with -1 before the first.
 
     Returns
     -------
@@ -123,8 +130,10 @@ def run_on_shares(
     ends = MemoryChannel.pair()
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(zero.run(ready[0], shares[0], ends[0])), daemon=True)
+    if watch is not None:
+        watch(-1)
     other.start()
-    mine = one.run(ready[1], shares[1], ends[1])
+    mine = one.run(ready[1], shares[1], ends[1], watch=watch)
     other.join()
     return results[0], mine
 
