@@ -75,10 +75,14 @@ def federate(
         "RGB" if colour else "L", _sides(pictures), (_MEAN,) * (3 if colour else 1), (_STD,) * (3 if colour else 1)
     )
     with threadpool_limits(1):
-        plan = _plan(pictures, owners, rounds, skew, epochs, drop_out, seed)
+        fewest = min(least or max(2, owners // 2), owners)
+        plan = _plan(
+            pictures, owners, skew, seed, rounds=rounds, drop_out=drop_out, least=fewest,
+            schedule=Schedule(epochs=epochs, batch=16, rate=0.05, calibrated=True), momentum=0.7, weighted=True,
+        )  # fmt: skip
         terms = Terms(
-            parameters=plan.network.parameters, clip=clip, owners=owners, least=min(least or max(2, owners // 2), owners),
-            noise=noise, weighted=True, rounds=rounds,
+            parameters=plan.network.parameters, clip=clip, owners=owners, least=fewest, noise=noise, weighted=True,
+            rounds=rounds,
         )  # fmt: skip
         with _progress("in one place", rounds) as tell:
             central = train_centrally(plan, tell)
@@ -106,18 +110,12 @@ def federate(
         out.print(f"saved {path}", soft_wrap=True)
 
 
-def _plan(
-    pictures: LabelledPictures, owners: int, rounds: int, skew: float | None, epochs: int, drop_out: float, seed: int
-) -> Plan:
+def _plan(pictures: LabelledPictures, owners: int, skew: float | None, seed: int, **given: Any) -> Plan:
     training = Examples(_prepared(pictures.train_images), pictures.train_labels)
     held_out = Examples(_prepared(pictures.val_images), pictures.val_labels)
     channels, height, width = training.images.shape[1:]
     network = compact_network((channels, height, width), max(2, pictures.classes))
-    schedule = Schedule(epochs=epochs, batch=16, rate=0.05, calibrated=True)
-    return Plan.of(
-        network, training, held_out, owners, skew, _seed(seed), schedule=schedule, rounds=rounds, momentum=0.7,
-        drop_out=drop_out, weighted=True,
-    )  # fmt: skip
+    return Plan.of(network, training, held_out, owners, skew, _seed(seed), **given)
 
 
 def _seed(number: int) -> bytes:

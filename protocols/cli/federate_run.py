@@ -50,6 +50,8 @@ class Plan:
         Of the global model, see `SecureAverage`.
     drop_out : float
         Chance that an owner does not answer in a round.
+    least : int
+        A round with fewer changes nothing.
     full : int
         Number of examples at which an owner's weight is 1.
     weighted : bool
@@ -64,6 +66,7 @@ class Plan:
     rounds: int
     momentum: float
     drop_out: float
+    least: int
     full: int
     weighted: bool
     seed: bytes
@@ -164,7 +167,7 @@ def train_in_the_clear(plan: Plan, tell: Callable[[int], None]) -> Trained:
             )[0]
             for owner in present
         ]
-        if updates:
+        if len(updates) >= plan.least:
             average.add(average_plain(updates, [plan.weight(owner) for owner in present]))
         result.accuracies.append(accuracy(plan.network, average.weights, plan.held_out))
     result.weights, result.seconds = average.weights, time.perf_counter() - started

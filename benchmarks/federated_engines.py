@@ -1,0 +1,300 @@
+"""Rounds without training: updates are ready, what is measured is how they are collected. Each way in its own process.
+
+Flower's simulation is the engine of all three: it carries the model to the owners, and their replies back. Federated
+averaging replies with arrays, SecAgg+ with masked arrays in four exchanges, ours with nothing: the parties get updates.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.cli.federation import Federation
+from protocols.federated import RoundCost, Uploader
+from protocols.federated.flower import SecureAverage, ShareUpdate
+from protocols.memory_use import peak_of
+from secureimg.federated import Terms
+
+from .federated_secagg import secagg_client, secagg_server
+
+__all__ = ["WAYS", "Collected", "Engine", "Task"]
+
+WAYS = ("plain", "SecAgg+", "secureimg")
+_KINDS = 8  # different updates, so that a thousand owners do not need a thousand of them in memory
+_NORM = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is collected: updates of so many owners, of so many parameters, in so many counted rounds after a first one."""
+
+    owners: int
+    parameters: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a way took.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Of each counted round, from asking the owners to the new model.
+    up, down : float
+        Bytes from an owner, and to it, in a round; shares to the parties included.
+    between : int
+        Bytes that the two parties sent to each other in a round.
+    party_seconds : list of float
+        What closing took at the slower party, of each counted round.
+    owner_seconds : float
+        What an owner took in a round, on its worker, beside reading the message: mean.
+    error : float
+        Largest error of a parameter of the mean.
+    peak_rss : int
+        The largest of the process that leads, and for ours of both parties.
+    """
+
+    seconds: list[float]
+    up: float
+    down: float
+    between: int
+    party_seconds: list[float]
+    owner_seconds: float
+    error: float
+    peak_rss: int
+
+
+def update_of(owner: int, parameters: int) -> NDArray[np.float32]:
+    """An owner's update: norm a half, the same in every process."""
+    update = np.random.default_rng(owner % _KINDS).standard_normal(parameters, dtype=np.float32)
+    update *= np.float32(_NORM / np.linalg.norm(update))
+    return update
+
+
+def mean_update(task: Task) -> NDArray[np.float64]:
+    """The exact mean of all owners' updates."""
+    counts = np.bincount(np.arange(task.owners) % _KINDS, minlength=_KINDS)
+    total = np.zeros(task.parameters)
+    for kind in np.flatnonzero(counts):
+        total += counts[kind] * update_of(int(kind), task.parameters).astype(np.float64)
+    return total / task.owners
+
+
+class Counting:
+    """A mod, outermost: notes what an owner took for each message. Owners are other processes: notes go to a file."""
+
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes
+
+    def __call__(self, message: Any, context: Any, call_next: Any) -> Any:
+        """Handle a message."""
+        started = time.perf_counter()
+        reply = call_next(message, context)
+        self.note(time.perf_counter() - started, 0)
+        return reply
+
+    def note(self, seconds: float, sent: int) -> None:
+        """Add seconds, and bytes that did not go through Flower."""
+        with self._notes.open("a") as file:
+            file.write(f"{seconds} {sent}\n")
+
+    def total(self) -> NDArray[np.float64]:
+        """Seconds and bytes of all owners in all rounds."""
+        return np.asarray(np.loadtxt(self._notes, ndmin=2).sum(axis=0))
+
+
+class Grid:
+    """Flower's grid, with bytes counted and rounds timed."""
+
+    def __init__(self, grid: Any) -> None:
+        self._grid = grid
+        self.down = self.up = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+        """Send, wait, and count."""
+        messages = list(messages)
+        self.down += sum(_size(message) for message in messages)
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        self.up += sum(_size(reply) for reply in replies)
+        failed = [reply for reply in replies if reply.has_error()]
+        if failed or len(replies) != len(messages):
+            why = failed[0].error.reason if failed else "no answer"
+            raise RuntimeError(f"{len(messages) - len(replies) + len(failed)} of {len(messages)} owners failed: {why}")
+        return replies
+
+
+def _size(message: Any) -> int:
+    if message.has_error():
+        return 0
+    records = message.content.values()
+    return sum(
+        type(record)({name: value for name, value in record.items() if value != []}).count_bytes()  # it fails on []
+        if any(value == [] for value in record.values() if isinstance(value, list))
+        else record.count_bytes()
+        for record in records
+    )
+
+
+class Engine:
+    """One way, ready to run; lives in a process of its own (Flower and Ray keep state in theirs)."""
+
+    def __init__(self, way: str, task: Task) -> None:
+        os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_AUTH_MODE="disabled")
+        logging.disable(logging.WARNING)
+        self._way, self._task = way, task
+
+    def run(self) -> Collected:
+        """Run the rounds."""
+        with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
+            counting = Counting(Path(home) / "notes")
+            return {"plain": _plain, "SecAgg+": _secagg, "secureimg": _ours}[self._way](self._task, counting)
+
+
+def simulate(task: Task, client: Any, lead: Callable[[Grid], Any]) -> tuple[Grid, Any]:
+    """Run Flower's simulation on all cores; return the grid and what the leading function returned."""
+    from flwr.serverapp import ServerApp
+    from flwr.simulation import run_simulation
+
+    server, kept = ServerApp(), []
+
+    @server.main()
+    def main(grid: Any, context: Any) -> None:
+        counted = Grid(grid)
+        kept.append((counted, lead(counted)))
+
+    backend: Any = {
+        "client_resources": {"num_cpus": 1},
+        "init_args": {"include_dashboard": False, "log_to_driver": False, "num_cpus": len(os.sched_getaffinity(0))},
+    }
+    run_simulation(server, client, num_supernodes=task.owners, backend_config=backend)
+    if not kept:
+        raise RuntimeError("Flower's simulation did not come to an end")
+    return kept[0]
+
+
+def _client(task: Task, mods: list[Any]) -> Any:
+    """A ClientApp whose training adds the ready update."""
+    from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+
+    @app.train(mods=mods)
+    def train(message: Any, context: Any) -> Any:
+        owner = int(context.node_config["partition-id"])
+        model = message.content.array_records["arrays"]["w"].numpy()
+        arrays = ArrayRecord({"w": Array(model + update_of(owner, task.parameters))})
+        metrics = MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def _led(task: Task, client: Any, make: Callable[[], Any]) -> tuple[Grid, list[float], NDArray[np.float64]]:
+    """Run a strategy's rounds; return the grid, seconds of counted rounds, and what was added in all."""
+    from flwr.app import Array, ArrayRecord
+
+    def lead(grid: Grid) -> tuple[list[float], NDArray[np.float64]]:
+        strategy, seconds = make(), []
+        arrays = ArrayRecord({"w": Array(np.zeros(task.parameters, np.float32))})
+        for _ in range(task.rounds + 1):
+            started = time.perf_counter()
+            result = strategy.start(grid, arrays, num_rounds=1)
+            seconds.append(time.perf_counter() - started)
+            arrays = result.arrays
+        return seconds[1:], arrays["w"].numpy().astype(np.float64)
+
+    grid, (seconds, added) = simulate(task, client, lead)
+    return grid, seconds, added
+
+
+def _collected(task: Task, grid: Grid, seconds: list[float], added: NDArray[np.float64], counting: Counting,
+               **more: Any) -> Collected:  # fmt: skip
+    took, sent = counting.total()
+    all_rounds = task.owners * (task.rounds + 1)
+    given = {"between": 0, "party_seconds": [], "peak_rss": peak_of(os.getpid()), **more}
+    return Collected(
+        seconds=seconds, up=(grid.up + sent) / all_rounds, down=grid.down / all_rounds, owner_seconds=took / all_rounds,
+        error=float(np.abs(added / (task.rounds + 1) - mean_update(task)).max()), **given,
+    )  # fmt: skip
+
+
+def _everyone(task: Task) -> dict[str, Any]:
+    return {"fraction_evaluate": 0.0, "min_available_nodes": task.owners, "min_train_nodes": task.owners}
+
+
+def _plain(task: Task, counting: Counting) -> Collected:
+    from flwr.serverapp.strategy import FedAvg
+
+    grid, seconds, added = _led(task, _client(task, [counting]), lambda: FedAvg(**_everyone(task)))
+    return _collected(task, grid, seconds, added, counting)
+
+
+def _secagg(task: Task, counting: Counting) -> Collected:
+    client = secagg_client(lambda owner: update_of(owner, task.parameters), counting)
+    grid, (seconds, added) = simulate(
+        task, client, lambda grid: secagg_server(grid, task.parameters, task.owners, task.rounds)
+    )
+    return _collected(task, grid, seconds, added, counting)
+
+
+class _Noted:
+    """An uploader whose bytes are noted."""
+
+    def __init__(self, uploader: Uploader, counting: Counting) -> None:
+        self._uploader, self._counting = uploader, counting
+
+    def send(self, round: str, terms: Terms, update: Any, weight: float = 1.0) -> None:  # noqa: A002
+        """See `Uploader.send`."""
+        self._counting.note(0.0, self._uploader.send(round, terms, update, weight))
+
+
+def _ours(task: Task, counting: Counting) -> Collected:
+    names = tuple(f"owner {number}" for number in range(task.owners))
+    terms = Terms(
+        parameters=task.parameters, clip=1.0, owners=task.owners, least=max(2, task.owners // 2), weighted=False
+    )
+    with Federation(terms, names) as federation:
+        parties, identities = federation.parties, [federation.identities[name] for name in names]
+
+        def uploader(context: Any) -> Any:
+            return _Noted(Uploader(parties, identities[int(context.node_config["partition-id"])]), counting)
+
+        coordinator = federation.coordinator()
+        costs: list[RoundCost] = []
+        missing: list[tuple[str, str]] = []
+
+        class Remembered:
+            def open(self, terms: Terms) -> str:
+                return coordinator.open(terms)
+
+            def close(self, round: str) -> Any:  # noqa: A002
+                opened = coordinator.close(round, terms)
+                assert coordinator.cost is not None
+                costs.append(coordinator.cost)
+                missing.extend(opened.left_out.items())
+                return opened
+
+        client = _client(task, [counting, ShareUpdate(uploader)])
+        made = SecureAverage(Remembered(), terms, **_everyone(task))
+        grid, seconds, added = _led(task, client, lambda: made)
+        if missing:
+            raise RuntimeError(f"owners were left out: {missing[0]}")
+        peaks = [peak_of(federation.pids[role]) for role in ("party0", "party1")]
+    return _collected(
+        task, grid, seconds, added, counting, between=sum(costs[-1].sent),
+        party_seconds=[max(cost.seconds) for cost in costs[1:]], peak_rss=max(peak_of(os.getpid()), *peaks),
+    )  # fmt: skip
