@@ -18,6 +18,7 @@ from protocols.cli import (
     doctor,
     enroll,
     features,
+    federate,
     files,
     inspecting,
     match,
@@ -55,6 +56,7 @@ app.command("publish")(publish.publish)
 app.command("keypair")(sealing.keypair)
 app.command("seal")(sealing.seal)
 app.command("open")(sealing.open_sealed)
+app.command("federate")(federate.federate)
 app.command("keygen")(files.keygen)
 app.command("encrypt")(files.encrypt)
 app.command("evaluate")(files.evaluate)
