@@ -365,9 +365,11 @@ def test_a_secret_part_whose_pieces_do_not_fit_is_refused(photo: bytes) -> None:
 
 
 def test_a_secret_part_that_would_inflate_is_refused(photo: bytes) -> None:
-    for body in (
-        zstandard.compress(bytes(300 << 20)),
-        zstandard.ZstdCompressor(write_content_size=False).compress(b"x"),
-    ):
+    large = zstandard.compress(bytes(300 << 20))
+    lying = bytearray(large)
+    place = large.index((300 << 20).to_bytes(4, "little"))
+    lying[place : place + 4] = (1 << 20).to_bytes(4, "little")
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(b"x")
+    for body in (large, bytes(lying), unsized, zstandard.compress(b"x") + b"x"):
         with pytest.raises(BlobError, match="malformed"):
             join_jpeg(photo, b"SSPL\x01" + hashlib.sha256(body).digest() + body)
