@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from docs.making import api, catalogue, examples, house, links, measured, pictures
+from docs.making import api, catalogue, examples, formulas, house, links, measured, pictures, references
 
 __all__ = ["setup"]
 
@@ -15,8 +15,13 @@ ROOT = Path(__file__).parent.parent.parent
 def setup(app: Any) -> dict[str, Any]:
     """Add the directives, and write the generated pages before Sphinx looks for pages."""
     app.connect("builder-inited", _generate)
+    app.connect("autodoc-process-docstring", api.escape, priority=400)  # before napoleon adds its own marks
     app.connect("source-read", links.inside_the_site)
     app.connect("build-finished", _check)
+    app.add_post_transform(references.OneMeaning)
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=(formulas.inline, None), block_renderers=(formulas.block, None)
+    )
     app.add_directive("catalogue", catalogue.Catalogue)
     app.add_directive("feature-notes", catalogue.Notes)
     app.add_directive("measured", measured.Measured)
@@ -39,7 +44,7 @@ def _check(app: Any, exception: Exception | None) -> None:
 
 def _write(folder: Path, pages: dict[str, str]) -> None:
     """Write what changed and remove what is no longer made: an unchanged page is not read again."""
-    wanted = {folder / (name if "." in name else f"{name}.rst"): text for name, text in pages.items()}
+    wanted = {folder / (name if name.endswith(".md") else f"{name}.rst"): text for name, text in pages.items()}
     for old in set(folder.rglob("*.*")) - set(wanted):
         old.unlink()
     for path, text in wanted.items():

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+from typing import Any
 
 from docs.making import public
 
-__all__ = ["pages"]
+__all__ = ["escape", "pages"]
 
 _LONGEST_VALUE = 70
 
 
 def pages() -> dict[str, str]:
     """Pages by name: ``api/index`` and one for each package."""
-    made = {f"api/{package}": _page(package) for package in public.packages()}
-    lines = "\n".join(f"   {package}" for package in public.packages())
+    packages = [package for package in public.packages() if not all(item.home for item in public.names(package))]
+    made = {f"api/{package}": _page(package) for package in packages}
+    lines = "\n".join(f"   {package}" for package in packages)
     made["api/index"] = f"""\
 API reference
 =============
@@ -28,6 +31,18 @@ Every public name: what the ``__all__`` of each package holds. Names are importe
 {lines}
 """
     return made
+
+
+def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Let stars, bars and underscores of formulas in docstrings mean themselves."""
+    lines[:] = [_escaped(line) for line in lines]
+
+
+def _escaped(line: str) -> str:
+    parts = re.split(r"(``.+?``|`.+?`)", line)
+    for place in range(0, len(parts), 2):
+        parts[place] = re.sub(r"\*(?=\w)|\|(?=\S)|(?<=\w)_(?!\w)", r"\\\g<0>", parts[place])
+    return "".join(parts)
 
 
 def _page(package: str) -> str:
@@ -49,7 +64,7 @@ def _list(found: list[public.PublicName]) -> str:
 
 def _first_line(doc: str) -> str:
     paragraph = " ".join(doc.partition("\n\n")[0].split())
-    return paragraph or "."
+    return _escaped(paragraph) or "."
 
 
 def _block(item: public.PublicName) -> str:

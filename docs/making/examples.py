@@ -22,7 +22,8 @@ def pages(root: Path) -> dict[str, str]:
         rows.append(f"| [{path.stem}]({path.stem}.md) | {title} |")
         made[f"examples/{path.stem}.md"] = _example(path.stem, title, text)
     for name in NOTEBOOKS:
-        made[f"examples/{name}_notebook.md"] = notebook_page(name, (root / "docs" / "notebooks" / f"{name}.ipynb").read_text())
+        stored = root / "docs" / "notebooks" / f"{name}.ipynb"
+        made[f"examples/{name}_notebook.md"] = notebook_page(name, stored.read_text(encoding="utf-8"))
     table = "\n".join(rows)
     entries = "\n".join(sorted(name.removeprefix("examples/").removesuffix(".md") for name in made))
     made["examples/index.md"] = f"""\
@@ -55,7 +56,8 @@ def split_cells(source: str) -> list[tuple[str, str]]:
     for part in rest.split("# %%")[1:]:
         mark, _, body = part.partition("\n")
         if mark.strip() == "[markdown]":
-            found.append(("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines())))
+            lines = [line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()]
+            found.append(("markdown", "\n".join(lines)))
         elif body.strip():
             found.append(("code", body.strip()))
     return found

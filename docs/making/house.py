@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import groupby
@@ -11,7 +14,6 @@ from pathlib import Path
 __all__ = ["Module", "first_sentence", "modules", "page"]
 
 _ROOTS = ("secureimg", "protocols", "benchmarks", "fuzzing", "training")
-_FLOORED = ("secureimg", "protocols")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Module:
     sentence : str
         The first one of its docstring; empty if it has none.
     uses : frozenset of str
-        Names of the modules that it imports.
+        Names of the modules that it imports when it is loaded.
     """
 
     name: str
@@ -51,7 +53,7 @@ def modules(root: Path) -> list[Module]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         uses = frozenset(_uses(name if name in packages else name.rpartition(".")[0], tree, files.keys()) - {name})
         found[name] = Module(name, _floor(name, packages), first_sentence(ast.get_docstring(tree) or ""), uses)
-    return _sorted(found)
+    return _sorted(found, _layers(root))
 
 
 def first_sentence(doc: str) -> str:
@@ -67,43 +69,54 @@ def page(root: Path) -> str:
 The house, a module a line
 ==========================
 
-Each module uses only modules above it. The list is made of the modules' docstrings and imports when the site is built; its
-order is part of the project's tests.
+Each module imports only modules above it. The list is made of the modules' docstrings and imports when the site is built.
 """
-    seen: set[str] = set()
     for floor, items in groupby(modules(root), lambda module: module.floor):
-        title = floor if floor not in seen else f"{floor}, continued"
-        while title in seen:
-            title += " further"
-        seen |= {floor, title}
-        text += f"\n{title}\n{'-' * len(title)}\n\n.. list-table::\n   :class: names\n\n"
+        text += f"\n{floor}\n{'-' * len(floor)}\n\n.. list-table::\n   :class: names\n\n"
         text += "".join(f"   * - ``{module.name}``\n     - {module.sentence}\n" for module in items)
     return text
 
 
-def _sorted(found: dict[str, Module]) -> list[Module]:
+def _sorted(found: dict[str, Module], layers: list[str]) -> list[Module]:
+    """Roots in order, layers from below, and modules of one package together where that is possible."""
     order: list[Module] = []
     ready: set[str] = set()
+
+    def urgency(name: str) -> tuple[int, int, bool, str, str]:
+        module = found[name]
+        layer = layers.index(module.floor) if module.floor in layers else 0
+        return (
+            _ROOTS.index(name.split(".")[0]),
+            layer,
+            bool(order) and order[-1].floor != module.floor,
+            module.floor,
+            name,
+        )
+
     sorter = TopologicalSorter({name: module.uses for name, module in found.items()})
     sorter.prepare()
     while sorter.is_active():
         ready |= set(sorter.get_ready())
-        here = order[-1].floor if order else ""
-        name = min(ready, key=lambda item: (_rank(item), found[item].floor != here, found[item].floor, item))
+        name = min(ready, key=urgency)
         ready.remove(name)
         order.append(found[name])
         sorter.done(name)
     return order
 
 
-def _rank(name: str) -> int:
-    return _ROOTS.index(name.split(".")[0])
+def _layers(root: Path) -> list[str]:
+    """What import-linter holds, from below."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(item for item in settings["tool"]["importlinter"]["contracts"] if item["type"] == "layers")
+    return [name.strip() for layer in reversed(contract["layers"]) for name in re.split("[|:]", layer)]
 
 
 def _floor(name: str, packages: set[str]) -> str:
     parts = name.split(".")
     second = ".".join(parts[:2])
-    return second if parts[0] in _FLOORED and second in packages else parts[0]
+    return (
+        second if parts[0] == "secureimg" and second in packages else parts[0]
+    )  # packages of protocols use each other
 
 
 def _name(path: Path) -> str:
@@ -111,10 +124,19 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def _loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """All parts of a module but the bodies of its functions and what is for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        for_checkers = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not for_checkers and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _loaded(child)
+
+
 def _uses(package: str, tree: ast.Module, known: set[str]) -> set[str]:
-    """Names of the known modules that a module of a package imports, wherever in it."""
+    """Names of the known modules that a module of a package imports when it is loaded."""
     found = set()
-    for node in ast.walk(tree):
+    for node in _loaded(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -206,7 +206,7 @@ class Authority:
         return fresh
 
     def drop_old(self) -> Authority:
-        """End an overlap: bundles trust this authority alone from now on, existing ones once they are `update`d.
+        """End an overlap: bundles trust this authority alone from now on, existing ones after `update`.
 
         Raises
         ------
