@@ -30,6 +30,7 @@ from protocols.cli import (
     stock,
     tokens,
 )
+from protocols.cli.found_commands import add_found
 from protocols.operations.logs import configure
 from secureimg.errors import SecureImgError
 
@@ -75,6 +76,7 @@ def main() -> None:
     """Run the command line; exit status 0 done, 1 our fault, 2 an error that its message explains, 130 interrupted."""
     try:
         configure(os.environ.get("SECUREIMG_LOG", "WARNING"))
+        add_found(app, sys.argv[1:])
         app()
     except SecureImgError as error:
         console.fail(error)
