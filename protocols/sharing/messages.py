@@ -61,10 +61,13 @@ Images = Annotated[int, Meta(ge=1, le=4096)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 Party = Annotated[int, Meta(ge=0, le=1)]
 Dealing = Literal["client-aided", "dealer"]
+"""Who makes correlated randomness: the owner, or a third process."""
+
 Stream = Literal["to party 1", "to party 0"]
 STREAMS: Final[tuple[Stream, ...]] = ("to party 1", "to party 0")
 Reveal = Literal["scores", "label", "top-k", "shares"]
 DEALINGS: Final[tuple[Dealing, ...]] = ("client-aided", "dealer")
+"""All that there are."""
 
 
 class Open(Head, frozen=True, tag=20):

@@ -38,6 +38,8 @@ from secureimg.graph.ops import elements
 __all__ = ["FEATURES", "PREFIX", "Feature", "build", "find", "parse_sides", "spell"]
 
 PREFIX: Final = "feature:"
+"""What a text starts with that names a feature."""
+
 _MOST_PIXELS: Final = 2**22
 _MAX_TEXT: Final = 400
 
@@ -97,6 +99,7 @@ FEATURES: Final[dict[str, Feature]] = {
     )},
     **{function.__name__: Feature(function, _BOTH, (3,)) for function in (rgb2gray, rgb2ycbcr, ycbcr2rgb, rgb2yuv, yuv2rgb)},
 }  # fmt: skip
+"""Every feature by its name."""
 
 
 def find(name: str) -> Feature:

@@ -27,6 +27,7 @@ from secureimg.graph.ops import elements
 __all__ = ["Response", "corner_peaks"]
 
 Response = Literal["k", "eps", "shi_tomasi"]
+"""Which corner response peaks are sought in: Harris, Noble, or Shi and Tomasi."""
 
 _MOST_DISTANCE: Final = 10
 _TOP: Final = LARGEST_TRACE * GAIN**2 * 1.01

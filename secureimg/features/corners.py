@@ -27,6 +27,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 HarrisMethod = Literal["k", "eps"]
+"""The response of Harris and Stephens, or that of Noble."""
 
 GAIN: Final = 16.0
 """Of derivatives, so that products of small ones keep some bits on shares."""

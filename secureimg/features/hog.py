@@ -19,6 +19,7 @@ from secureimg.graph import Graph, GraphBuilder, PublicGraphBuilder, ops
 __all__ = ["BlockNorm", "hog"]
 
 BlockNorm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
+"""How a block of cells is normalised."""
 
 _GAIN = 64.0  # of differences, so that squares of small ones keep some bits on shares
 _EPS = 1e-5

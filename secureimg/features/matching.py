@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 Metric = Literal["cosine", "sqeuclidean", "hamming"]
+"""How alike a probe and a template are, by scipy's names."""
 
 
 def squared_euclidean(gallery: ArrayLike | OwnGallery) -> Graph:

@@ -18,6 +18,7 @@ from secureimg.sharing import fresh_seed, run_on_shares
 __all__ = ["aggregate_together"]
 
 TOO_LONG = "its update is longer than the bound"
+"""Why an owner is left out of a sum whose update does not pass the check."""
 
 
 def aggregate_together(terms: Terms, updates: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> RoundSum:

@@ -18,6 +18,8 @@ from secureimg.privacy.accounting import rho_to_epsilon
 __all__ = ["MAX_CHARGES", "MAX_LEDGER_BYTES", "WHOLE_IMAGE", "Charge", "Ledger", "Unit", "picture_name"]
 
 WHOLE_IMAGE: Final = "whole image"
+"""Neighbours are any two images of one shape."""
+
 MAX_CHARGES: Final = 10_000
 MAX_LEDGER_BYTES: Final = 4 << 20
 

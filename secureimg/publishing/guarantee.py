@@ -8,6 +8,7 @@ from typing import Literal
 __all__ = ["Guarantee", "Kind"]
 
 Kind = Literal["none", "differential privacy", "metric privacy", "encryption"]
+"""What sort of promise a published image comes with."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ class Kem:
 
 
 HYBRID: Final = Kem("mlkem768-x25519", 0x647A, 1184 + _X25519, _MLKEM_SEED + _X25519, 1120 + CONTENT_KEY_BYTES + _TAG)
+"""X25519 together with ML-KEM-768: safe while either is."""
+
 X25519: Final = Kem("x25519", 0x0020, _X25519, _X25519, 32 + CONTENT_KEY_BYTES + _TAG)
+"""X25519 alone: short keys, not safe against a quantum computer."""
+
 KEMS: Final = MappingProxyType({kem.name: kem for kem in (HYBRID, X25519)})
 
 

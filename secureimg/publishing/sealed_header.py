@@ -31,8 +31,10 @@ __all__ = [
 ]
 
 SealedKind = Literal["photo", "split", "thumbnail"]
+"""What is sealed: a whole file, the secret part of a split photograph, or the ticket of a cipher image."""
 
 MAX_RECIPIENTS: Final = 1024
+"""Most recipients of one sealed file."""
 
 _MAGIC: Final = b"SSEA\x01"
 _SALT: Final = 16

@@ -34,7 +34,10 @@ __all__ = [
 Bytes = NDArray[np.uint8]
 
 SMALLEST_BLOCK: Final = 2
+"""Shortest side of a block whose sum stays, in pixels."""
+
 LARGEST_BLOCK: Final = 64
+"""Longest side of one."""
 
 _MAGIC: Final = b"STPE\x01"
 _FIELDS: Final = struct.Struct(">HBII")

@@ -29,7 +29,10 @@ __all__ = ["PlacesSeenBy", "Run", "sift"]
 
 Array = NDArray[np.float64]
 Run = Callable[[Graph, Array], Array]
+"""What runs a graph on inputs (N, ...): in the clear, on shares, or at servers elsewhere."""
+
 PlacesSeenBy = Literal["owner", "parties"]
+"""Who learns where keypoints are."""
 
 _BATCH: Final = 256
 _ROUNDED: Final = 64  # patches come in such numbers

@@ -14,7 +14,10 @@ from secureimg.errors import GraphError
 __all__ = ["MAX_ELEMENTS", "FloatArray", "Op", "Shape", "checked_shape", "constant", "elements"]
 
 Shape = tuple[int, ...]
+"""Sides of a value, without the batch axis."""
+
 FloatArray = NDArray[np.float64]
+"""What the plain executor computes with."""
 
 MAX_ELEMENTS = 2**26
 """Most elements one value of one image, or one constant, may have (512 MiB of float64)."""

@@ -17,6 +17,8 @@ from secureimg.graph.ops.pointwise import _Binary, _Pointwise
 __all__ = ["USUAL_ERROR", "Abs", "Divide", "Exp", "InverseSqrt", "Reciprocal", "Sqrt"]
 
 USUAL_ERROR: Final = 2.0**-9
+"""Largest relative error of a division, root or exponential on shares, unless another is asked for."""
+
 LEAST_ERROR: Final = 2.0**-14
 
 
