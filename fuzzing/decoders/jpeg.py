@@ -97,7 +97,7 @@ def _named(data: bytes) -> bytes:
         tree = msgspec.msgpack.decode(_tree(data))
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return b""
-    found = tree.get("public") if isinstance(tree, dict) else None
+    found = tree[2] if isinstance(tree, list) and len(tree) > 2 else None
     return found if isinstance(found, bytes) else b""
 
 

@@ -24,6 +24,7 @@ FILTERS: Final = {
 """Linear filters that a host may resize with, by Pillow's names."""
 
 _WIDEST: Final = 3.0  # of the filters, in pixels of the smaller picture: Lanczos
+_SMALL: Final = 10_000  # bytes of a public part that is not worth one
 _FEWEST: Final = 36  # pixels to compare
 
 Probe = tuple[int, int, NDArray[np.float32]]
@@ -33,12 +34,13 @@ Probe = tuple[int, int, NDArray[np.float32]]
 def make_probe(public: CoefficientImage, size: int) -> tuple[int, int, bytes]:
     """Return block row, block column and a JPEG file of the richest square piece of the first component.
 
-    Its side is 32 to 256 pixels, by how long (`size`) the public part is; empty where the first component is not of the
-    picture's full size, or smaller than that.
+    Its side is 32 to 256 pixels, by how long (`size`) the public part is; empty where that is less than 10,000 bytes, or the
+    first component is smaller, or not of the picture's full size.
     """
     first = public.frame.components[0]
     side = 4 if size < 20_000 else 8 if size < 200_000 else 16 if size < 1_000_000 else 32
-    if (first.horizontal, first.vertical) != public.frame.largest or min(first.rows, first.columns) < side:
+    full = (first.horizontal, first.vertical) == public.frame.largest
+    if size < _SMALL or not full or min(first.rows, first.columns) < side:
         return 0, 0, b""
     plane = public.plane(0)
     # a block of the border may hold pixels that are not in the picture: whole ones only

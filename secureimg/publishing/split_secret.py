@@ -33,7 +33,7 @@ _LEVEL: Final = 12
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
-class SecretPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SecretPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, array_like=True):
     """What the secret part holds.
 
     Attributes

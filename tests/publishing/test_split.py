@@ -76,6 +76,14 @@ def test_joined_byte_for_byte_with_at_most_a_fifth_more_bytes(name: str) -> None
         assert np.asarray(opened(split.public)).dtype == np.uint8
 
 
+@pytest.mark.parametrize("options", SETTINGS)
+def test_small_pictures_too_are_within_35_per_cent(options: dict[str, Any]) -> None:
+    for mode in ("L", "RGB"):
+        face = Image.fromarray(skimage.data.astronaut()[:224, 128:312]).resize((92, 112)).convert(mode)
+        split = split_jpeg(encoded(face, **options))
+        assert split.facts.overhead < 0.35
+
+
 def test_photographs_of_others_are_joined_byte_for_byte() -> None:
     folder = Path(skimage.data.__file__).parent
     for name in ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg"):
