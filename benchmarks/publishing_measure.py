@@ -71,10 +71,10 @@ def measure_strength(album: Album, plan: Plan, strength: float, copies: int) -> 
     seconds = (time.perf_counter() - start) / len(few)
     found = parrot_attack(album, method_of_set=at, copies=copies)
     likeness = found.similarity
+    mse, psnr, ssim = (None, None, None) if likeness is None else (likeness.mse, likeness.psnr, likeness.ssim)
     return ProtectionRow(
         plan.method, plan.setting, method.strength, strength, found.top1, found.interval, found.top5, found.chance,
-        found.train, found.test, None if likeness is None else likeness.mse, None if likeness is None else likeness.psnr,
-        None if likeness is None else likeness.ssim, found.classifier, seconds, found.seconds,
+        found.beats_chance, found.train, found.test, mse, psnr, ssim, found.classifier, seconds, found.seconds,
     )  # fmt: skip
 
 

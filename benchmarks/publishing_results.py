@@ -43,6 +43,7 @@ class ProtectionRow:
     interval: tuple[float, float]
     top5: float
     chance: float
+    beats_chance: bool
     train: int
     test: int
     mse: float | None
@@ -150,10 +151,10 @@ def _footer(run: PublishingRun) -> list[str]:
             "original, mean over test pictures; – where values are published."
         )
         for group in run.groups():
-            beaten = [row for row in group if row.interval[0] > row.chance]
+            beaten = [row for row in group if row.beats_chance]
             name = f"{group[0].method}{f' ({group[0].setting})' if group[0].setting else ''}"
             last = "at no strength" if not beaten else f"up to {beaten[-1].parameter} {beaten[-1].strength:g}"
-            lines.append(f"{name}: the attack beats chance {last} of those tried.")
+            lines.append(f"{name}: the attack beats chance (p < 0.001) {last} of those tried.")
     return lines + [f"Failed: {line}" for line in run.failures]
 
 

@@ -120,7 +120,7 @@ def notes(found: Published) -> list[str]:
             "an album to what is to be hidden, in your picture's size."
         )
     if not result.beats_chance:
-        lines.append("This attack does not beat chance for certain. It is no proof that another does not.")
+        lines.append("This attack does not beat chance (p < 0.001). It is no proof that another does not.")
     return lines
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from threadpoolctl import threadpool_limits
 
 from secureimg.errors import PublishingError
@@ -34,6 +35,7 @@ MethodOfSet = Callable[[Array], NDArray[Any]]
 FIXED_SEED: Final = bytes(32)
 """The split that everybody gets who does not ask for another: figures can be repeated. It protects nothing."""
 
+_SURE: Final = 1e-3
 _FEWEST: Final = 3  # pictures of a label
 _ROWS: Final = 6_000  # of the training table, shifted copies included
 _CHOOSING: Final = 1_500  # originals that take part in choosing a classifier
@@ -80,8 +82,12 @@ class ParrotResult:
 
     @property
     def beats_chance(self) -> bool:
-        """Whether the whole interval lies above chance."""
-        return self.interval[0] > self.chance
+        """Whether as many hits come by chance with a probability below 0.001 only (exact binomial test, one-sided).
+
+        So strict, because a sweep asks many times.
+        """
+        hits = round(self.top1 * self.test)
+        return bool(binom.sf(hits - 1, self.test, self.chance) < _SURE)
 
 
 def ofset(method: MethodOfOne) -> MethodOfSet:

@@ -94,12 +94,12 @@ def strength_sweep(
 
 
 def last_beaten(points: Sequence[StrengthPoint]) -> StrengthPoint | None:
-    """Return the strongest setting of one method at which the attack still beats chance for certain; None if at none."""
+    """Return the strongest setting of one method at which the attack still beats chance; None if at none."""
     return next((point for point in reversed(points) if point.result.beats_chance), None)
 
 
 def first_at_chance(points: Sequence[StrengthPoint]) -> StrengthPoint | None:
-    """Return the weakest setting from which on the attack no longer beats chance for certain; None if it always does."""
+    """Return the weakest setting from which on the attack no longer beats chance; None if it always does."""
     last = last_beaten(points)
     place = 0 if last is None else points.index(last) + 1
     return points[place] if place < len(points) else None

@@ -150,9 +150,19 @@ def test_a_strength_that_only_seems_to_hold_is_not_reported() -> None:
         result = ParrotResult(low, 1, (low, 1), 0.1, 0.5, 10, 50, 50, None, "", 1, 0.0)
         return StrengthPoint("m", "p", "", strength, result)
 
-    points = [point(1, 0.5), point(2, 0.05), point(3, 0.2), point(4, 0.05)]
+    points = [point(1, 0.5), point(2, 0.05), point(3, 0.4), point(4, 0.05)]
     assert last_beaten(points) is points[2]
     assert first_at_chance(points) is points[3]
+
+
+def test_chance_is_beaten_only_where_the_binomial_test_is_sure() -> None:
+    """10 of 50 at a chance of a tenth have a probability of 0.025, 14 of 50 one of 0.0003."""
+    from scipy.stats import binomtest
+
+    for hits in range(51):
+        result = ParrotResult(hits / 50, 1, (0, 1), 0.1, 0.5, 10, 50, 50, None, "", 1, 0.0)
+        assert result.beats_chance == (binomtest(hits, 50, 0.1, alternative="greater").pvalue < 1e-3)
+        assert hits not in (10, 14) or result.beats_chance == (hits == 14)
 
 
 def test_the_interval_is_that_of_wilson() -> None:
