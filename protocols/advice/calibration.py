@@ -15,7 +15,7 @@ import msgspec
 
 from protocols.advice.fitting import Prices
 from protocols.advice.linear_maps import map_prices
-from protocols.advice.links import link_prices, time_kernels
+from protocols.advice.links import cold_factor, link_prices, time_kernels
 from protocols.private_files import replace_private
 from secureimg.ckks import OperationTimes, Parameters, measure_operations
 from secureimg.errors import KeyMaterialError
@@ -40,6 +40,8 @@ class Calibration(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Seconds since 1970.
     maps, online, offline : dict of str to float
         Linear maps on shares; what parties do online; what dealer and parties do before. Empty until it is needed.
+    cold : float
+        Time of the first run on shares after the processes' start, over that of later ones.
     operations : dict of str to OperationTimes
         CKKS operations in milliseconds, by ring degree, number of primes and cores.
     """
@@ -50,6 +52,7 @@ class Calibration(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     maps: Prices = msgspec.field(default_factory=dict)
     online: Prices = msgspec.field(default_factory=dict)
     offline: Prices = msgspec.field(default_factory=dict)
+    cold: float = 1.0
     operations: dict[str, OperationTimes] = msgspec.field(default_factory=dict)
 
     @classmethod
@@ -62,7 +65,9 @@ class Calibration(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.online:
             return False
         self.maps = map_prices()
-        self.online, self.offline = link_prices(time_kernels(), self.maps)
+        timed = time_kernels()
+        self.online, self.offline = link_prices(timed, self.maps)
+        self.cold = cold_factor(timed)
         return True
 
     def for_ckks(self, parameters: Parameters, cores: int) -> tuple[OperationTimes, bool]:

@@ -15,14 +15,14 @@ from typing import Final
 import numpy as np
 
 from protocols.advice.fitting import Prices, Work, fit, price
-from protocols.advice.kernels import KERNELS, compile_kernel
+from protocols.advice.kernels import COLD, KERNELS, compile_kernel
 from protocols.advice.steps import map_work, offline_work, online_work
 from protocols.pki import create_bundles
 from protocols.sharing import SharesClient
 from secureimg.errors import ProtocolError
 from secureimg.sharing import Program, warm_up
 
-__all__ = ["Timed", "link_prices", "time_kernels"]
+__all__ = ["Timed", "cold_factor", "link_prices", "time_kernels"]
 
 _REPEATS: Final = 6
 _QUARTILE: Final = 25
@@ -126,6 +126,12 @@ def time_kernels(names: tuple[str, ...] = tuple(KERNELS), repeats: int = _REPEAT
                 )
             )
     return found
+
+
+def cold_factor(timed: list[Timed]) -> float:
+    """Return the time of a first run after the processes' start over that of later ones, between 1 and 3."""
+    first = next((kernel for kernel in timed if kernel.name == COLD), None)
+    return 1.0 if first is None else float(np.clip(first.first / first.online, 1.0, 3.0))
 
 
 def link_prices(timed: list[Timed], maps: Prices) -> tuple[Prices, Prices]:

@@ -26,6 +26,8 @@ class SharesForecast:
     ----------
     online_seconds : float
         From sending the shares to having the answer, in a session that has run before.
+    first_seconds : float
+        The same for the first run after the processes' start.
     map_seconds : float
         Of that, linear maps at party 1.
     offline_seconds : float
@@ -49,6 +51,7 @@ class SharesForecast:
     """
 
     online_seconds: float
+    first_seconds: float
     map_seconds: float
     offline_seconds: float
     rounds: int
@@ -81,8 +84,8 @@ def forecast_shares(program: Program, calibration: Calibration, images: int = 1)
     offline = price(offline_work(public, images), calibration.offline) + 2 * price(before, calibration.maps)
     weights = sum(values.size for values, _ in program.weights.values())
     return SharesForecast(
-        online_seconds=online, map_seconds=maps, offline_seconds=offline, rounds=cost.rounds,
-        link_bytes=cost.online_bytes,
+        online_seconds=online, first_seconds=calibration.cold * online, map_seconds=maps, offline_seconds=offline,
+        rounds=cost.rounds, link_bytes=cost.online_bytes,
         widest_bytes=max(sum(layer.online_0 for layer in cost.layers), sum(layer.online_1 for layer in cost.layers)),
         up_bytes=public.share_bytes(images) + 32, down_bytes=2 * public.result_bytes(images),
         dealt_bytes=cost.offline_bytes, masked_weight_bytes=cost.masked_weight_bytes,

@@ -161,5 +161,5 @@ def _shares_cost(found: SharesForecast, network: Network, runs: int, batch: int)
         + network.carry(found.up_bytes + found.widest_bytes + found.down_bytes / 2)
     )  # fmt: skip
     size = found.link_bytes + found.dealt_bytes + found.up_bytes + found.down_bytes
-    total = once + runs * (offline + answer)
+    total = once + runs * (offline + answer) + found.first_seconds - found.online_seconds
     return Cost("shares", once, offline, answer, total, found.masked_weight_bytes, size // batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from typing import Annotated, Any, Final
 
@@ -95,6 +96,10 @@ def advise(
     fresh = _extent(calibration) != known
     if fresh and not write_calibration(place, calibration):
         err.print(f"{place} cannot be written: this machine is measured again next time")
+    if fresh and (busy := os.getloadavg()[0]) > cores():
+        err.print(
+            f"this machine was busy while it was measured (load {busy:.1f}): use --calibrate again when it is idle"
+        )
     verdict = judge(found, trust, shlex.quote(model), _said(options, public_weights), duration, amount)
     if as_json:
         write_json(_report(found, verdict, trust, chosen, calibration, fresh))
