@@ -223,6 +223,7 @@ def test_the_guarantee_does_not_claim_that_the_public_part_is_encrypted() -> Non
     assert guarantee.kind == "encryption"
     assert "not semantically secure" in guarantee.statement
     assert "edges" in guarantee.in_the_clear
+    assert "recognises people" in guarantee.in_the_clear
 
 
 def test_the_attackers_view_is_the_public_part(photo: bytes) -> None:
