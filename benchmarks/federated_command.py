@@ -75,7 +75,7 @@ def _numbers(text: str, option: str) -> list[int]:
 
 def _measure(task: Task, ways: list[str]) -> Iterator[FederatedRow | Skipped]:
     """One size in all ways."""
-    plain: float | None = None
+    plain: FederatedRow | None = None
     for way in ways:
         if (why := _too_large(way, task)) is not None:
             yield Skipped(way, task.owners, task.parameters, why)
@@ -88,14 +88,23 @@ def _measure(task: Task, ways: list[str]) -> Iterator[FederatedRow | Skipped]:
             _log.warning("%s, %d owners, %d parameters: %s", way, task.owners, task.parameters, last)
             yield Skipped(way, task.owners, task.parameters, f"it failed: {last}")
             continue
-        spread = Spread.of(found.seconds)
-        plain = spread.median if way == "plain" else plain
-        _log.info("%s, %d owners, %d parameters: %.3g s", way, task.owners, task.parameters, spread.median)
-        yield FederatedRow(
-            way, task.owners, task.parameters, spread, found.up, found.down, found.between,
-            Spread.of(found.party_seconds) if found.party_seconds else None, found.owner_seconds, found.error,
-            found.peak_rss, None if plain is None else spread.median / plain - 1,
+        row = _row(way, task, found, plain)
+        plain = row if way == "plain" else plain
+        _log.info(
+            "%s, %d owners, %d parameters: %.3g s, %.3g s of processors", way, task.owners, task.parameters,
+            row.seconds.median, row.processor.median,
         )  # fmt: skip
+        yield row
+
+
+def _row(way: str, task: Task, found: Collected, plain: FederatedRow | None) -> FederatedRow:
+    seconds, processor = Spread.of(found.seconds), Spread.of(found.processor)
+    return FederatedRow(
+        way, task.owners, task.parameters, seconds, processor, found.up, found.down, found.between,
+        Spread.of(found.party_seconds) if found.party_seconds else None, found.owner_seconds, found.error, found.peak_rss,
+        None if plain is None else seconds.median / plain.seconds.median - 1,
+        None if plain is None or not plain.processor.median else processor.median / plain.processor.median - 1,
+    )  # fmt: skip
 
 
 def _too_large(way: str, task: Task) -> str | None:

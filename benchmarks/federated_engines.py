@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Collected:
     ----------
     seconds : list of float
         Of each counted round, from asking the owners to the new model.
+    processor : list of float
+        Processor seconds of all processes together, the same rounds.
     up, down : float
         Bytes from an owner, and to it, in a round; shares to the parties included.
     between : int
@@ -65,6 +68,7 @@ class Collected:
     """
 
     seconds: list[float]
+    processor: list[float]
     up: float
     down: float
     between: int
@@ -148,6 +152,40 @@ def _size(message: Any) -> int:
     )
 
 
+class Clock:
+    """Seconds of rounds by the clock, and of processor time in this process and all that it started."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.processor: list[float] = []
+
+    def time(self, work: Callable[[], Any]) -> Any:
+        """Do a round."""
+        before, started = _processor_time(), time.perf_counter()
+        result = work()
+        self.seconds.append(time.perf_counter() - started)
+        self.processor.append(_processor_time() - before)
+        return result
+
+
+def _processor_time() -> float:
+    """Processor seconds of this process and its descendants that are alive."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:  # it has ended meanwhile
+                continue
+            parents[int(entry.name)] = int(fields[1])
+            ticks[int(entry.name)] = int(fields[11]) + int(fields[12])
+    mine = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sum(ticks[pid] for pid in mine) / os.sysconf("SC_CLK_TCK")
+
+
 class Engine:
     """One way, ready to run; lives in a process of its own (Flower and Ray keep state in theirs)."""
 
@@ -203,31 +241,30 @@ def _client(task: Task, mods: list[Any]) -> Any:
     return app
 
 
-def _led(task: Task, client: Any, make: Callable[[], Any]) -> tuple[Grid, list[float], NDArray[np.float64]]:
-    """Run a strategy's rounds; return the grid, seconds of counted rounds, and what was added in all."""
+def _led(task: Task, client: Any, make: Callable[[], Any]) -> tuple[Grid, Clock, NDArray[np.float64]]:
+    """Run a strategy's rounds; return the grid, the clock, and what was added in all."""
     from flwr.app import Array, ArrayRecord
 
-    def lead(grid: Grid) -> tuple[list[float], NDArray[np.float64]]:
-        strategy, seconds = make(), []
+    def lead(grid: Grid) -> tuple[Clock, NDArray[np.float64]]:
+        strategy, clock = make(), Clock()
         arrays = ArrayRecord({"w": Array(np.zeros(task.parameters, np.float32))})
         for _ in range(task.rounds + 1):
-            started = time.perf_counter()
-            result = strategy.start(grid, arrays, num_rounds=1)
-            seconds.append(time.perf_counter() - started)
-            arrays = result.arrays
-        return seconds[1:], arrays["w"].numpy().astype(np.float64)
+            arrays = clock.time(partial(strategy.start, grid, arrays, num_rounds=1)).arrays
+        return clock, arrays["w"].numpy().astype(np.float64)
 
-    grid, (seconds, added) = simulate(task, client, lead)
-    return grid, seconds, added
+    grid, (clock, added) = simulate(task, client, lead)
+    return grid, clock, added
 
 
-def _collected(task: Task, grid: Grid, seconds: list[float], added: NDArray[np.float64], counting: Counting,
-               **more: Any) -> Collected:  # fmt: skip
-    took, sent = counting.total()
+def _collected(
+    task: Task, grid: Grid, clock: Clock, added: NDArray[np.float64], counting: Counting, **more: Any
+) -> Collected:
+    took, sent = (float(total) for total in counting.total())
     all_rounds = task.owners * (task.rounds + 1)
     given = {"between": 0, "party_seconds": [], "peak_rss": peak_of(os.getpid()), **more}
     return Collected(
-        seconds=seconds, up=(grid.up + sent) / all_rounds, down=grid.down / all_rounds, owner_seconds=took / all_rounds,
+        seconds=clock.seconds[1:], processor=clock.processor[1:], up=(grid.up + sent) / all_rounds,
+        down=grid.down / all_rounds, owner_seconds=took / all_rounds,
         error=float(np.abs(added / (task.rounds + 1) - mean_update(task)).max()), **given,
     )  # fmt: skip
 
@@ -239,16 +276,16 @@ def _everyone(task: Task) -> dict[str, Any]:
 def _plain(task: Task, counting: Counting) -> Collected:
     from flwr.serverapp.strategy import FedAvg
 
-    grid, seconds, added = _led(task, _client(task, [counting]), lambda: FedAvg(**_everyone(task)))
-    return _collected(task, grid, seconds, added, counting)
+    grid, clock, added = _led(task, _client(task, [counting]), lambda: FedAvg(**_everyone(task)))
+    return _collected(task, grid, clock, added, counting)
 
 
 def _secagg(task: Task, counting: Counting) -> Collected:
-    client = secagg_client(lambda owner: update_of(owner, task.parameters), counting)
-    grid, (seconds, added) = simulate(
-        task, client, lambda grid: secagg_server(grid, task.parameters, task.owners, task.rounds)
+    client, clock = secagg_client(lambda owner: update_of(owner, task.parameters), counting), Clock()
+    grid, added = simulate(
+        task, client, lambda grid: secagg_server(grid, clock, task.parameters, task.owners, task.rounds + 1)
     )
-    return _collected(task, grid, seconds, added, counting)
+    return _collected(task, grid, clock, added, counting)
 
 
 class _Noted:
@@ -290,11 +327,11 @@ def _ours(task: Task, counting: Counting) -> Collected:
 
         client = _client(task, [counting, ShareUpdate(uploader)])
         made = SecureAverage(Remembered(), terms, **_everyone(task))
-        grid, seconds, added = _led(task, client, lambda: made)
+        grid, clock, added = _led(task, client, lambda: made)
         if missing:
             raise RuntimeError(f"owners were left out: {missing[0]}")
         peaks = [peak_of(federation.pids[role]) for role in ("party0", "party1")]
     return _collected(
-        task, grid, seconds, added, counting, between=sum(costs[-1].sent),
+        task, grid, clock, added, counting, between=sum(costs[-1].sent),
         party_seconds=[max(cost.seconds) for cost in costs[1:]], peak_rss=max(peak_of(os.getpid()), *peaks),
     )  # fmt: skip

@@ -26,12 +26,15 @@ _COLOURS = {"plain": "#8a8a8a", "SecAgg+": "#c2410c", "secureimg": "#3b6fb6"}
 
 @dataclass(frozen=True)
 class FederatedRow:
-    """One way at one size. Seconds and bytes; `added` is its median round over that of plain averaging, less one."""
+    """One way at one size. Seconds and bytes; `added` is its median round over that of plain averaging, less one;
+    `processor` is processor time of all processes together, and `added_processor` the same of it.
+    """
 
     way: str
     owners: int
     parameters: int
     seconds: Spread
+    processor: Spread
     up: float
     down: float
     between: int
@@ -40,6 +43,7 @@ class FederatedRow:
     error: float
     peak_rss: int
     added: float | None
+    added_processor: float | None
 
 
 @dataclass(frozen=True)
@@ -75,21 +79,26 @@ def show_federated(run: FederatedRun, console: Console) -> None:
     table = Table(
         title="A round without training", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    titles = ("way", "owners", "parameters", "a round", "least - most", "over plain", "owner", "closing",
-              "owner up", "down", "between", "error", "peak")  # fmt: skip
+    titles = ("way", "owners", "parameters", "a round", "least - most", "over plain", "processor", "over plain", "owner",
+              "closing", "owner up", "down", "between", "error", "peak")  # fmt: skip
     for title in titles:
         table.add_column(title, justify="left" if title == "way" else "right")
     for row in run.rows:
         table.add_row(
             row.way, str(row.owners), f"{row.parameters:,}", duration(row.seconds.median),
             f"{duration(row.seconds.min)} - {duration(row.seconds.max)}",
-            "" if row.added is None or row.way == "plain" else f"{row.added:+.0%}", duration(row.owner_seconds),
+            _over(row, row.added), duration(row.processor.median), _over(row, row.added_processor),
+            duration(row.owner_seconds),
             "" if row.party_seconds is None else duration(row.party_seconds.median), amount(row.up), amount(row.down),
             amount(row.between) if row.between else "", f"{row.error:.1g}", amount(row.peak_rss),
         )  # fmt: skip
     console.print(table)
     for item in run.skipped:
         console.print(f"not measured: {item.way}, {item.owners} owners, {item.parameters:,} parameters: {item.why}")
+
+
+def _over(row: FederatedRow, added: float | None) -> str:
+    return "" if added is None or row.way == "plain" else f"{added:+.0%}"
 
 
 def plot_federated(run: FederatedRun, path: Path) -> None:

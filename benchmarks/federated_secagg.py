@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +39,8 @@ def secagg_client(update: Callable[[int], NDArray[np.float32]], counting: Any) -
     return ClientApp(client_fn=client_fn, mods=[counting, secaggplus_mod])
 
 
-def secagg_server(grid: Any, parameters: int, owners: int, rounds: int) -> tuple[list[float], NDArray[np.float64]]:
-    """Run rounds; return the seconds of all but the first, and what was added in all."""
+def secagg_server(grid: Any, clock: Any, parameters: int, owners: int, rounds: int) -> NDArray[np.float64]:
+    """Run rounds, each timed by the clock; return what was added in all."""
     from flwr.app import Context, RecordDict
     from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
     from flwr.compat.common import recorddict_compat as compat
@@ -58,17 +57,14 @@ def secagg_server(grid: Any, parameters: int, owners: int, rounds: int) -> tuple
         num_shares=shares_of(owners), reconstruction_threshold=max(2, math.ceil(_THRESHOLD * shares_of(owners))),
         clipping_range=_CLIPPING, max_weight=1.0,
     )  # fmt: skip
-    seconds: list[float] = []
 
     def timed(*args: Any) -> None:
-        started = time.perf_counter()
-        inner(*args)
-        seconds.append(time.perf_counter() - started)
+        clock.time(lambda: inner(*args))
 
     context = LegacyContext(
-        context=Context(0, 0, {}, RecordDict(), {}), config=ServerConfig(num_rounds=rounds + 1), strategy=strategy
+        context=Context(0, 0, {}, RecordDict(), {}), config=ServerConfig(num_rounds=rounds), strategy=strategy
     )
     DefaultWorkflow(fit_workflow=timed)(grid, context)
     record = context.state.array_records[MAIN_PARAMS_RECORD]
     added = parameters_to_ndarrays(compat.arrayrecord_to_parameters(record, keep_input=True))[0]
-    return seconds[1:], added.astype(np.float64)
+    return np.asarray(added, dtype=np.float64)

@@ -118,9 +118,10 @@ class Round:
 
 @dataclass(eq=False)
 class Trained:
-    """Weights, accuracy on the held-out pictures after each round, and what rounds took."""
+    """Weights in the end and after one round, accuracy on the held-out pictures after each round, and what rounds took."""
 
     weights: Array
+    first: Array | None = None
     accuracies: list[float] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     seconds: float = 0.0
@@ -169,6 +170,7 @@ def train_in_the_clear(plan: Plan, tell: Callable[[int], None]) -> Trained:
         ]
         if len(updates) >= plan.least:
             average.add(average_plain(updates, [plan.weight(owner) for owner in present]))
+        result.first = average.weights if number == 0 else result.first
         result.accuracies.append(accuracy(plan.network, average.weights, plan.held_out))
     result.weights, result.seconds = average.weights, time.perf_counter() - started
     return result
@@ -216,6 +218,7 @@ def train_securely(plan: Plan, terms: Terms, delta: float, tell: Callable[[int],
                 left_out |= {known.get(owner, owner): reason for owner, reason in total.left_out.items()}
                 between = sum(coordinator.cost.sent) if coordinator.cost is not None else 0
                 average.add(total.mean())
+            result.first = average.weights if number == 0 else result.first
             now = time.perf_counter()
             result.rounds.append(
                 Round(

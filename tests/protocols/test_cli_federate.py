@@ -88,7 +88,7 @@ def test_the_example_trains_saves_and_shows(command: Any, tmp_path: Path) -> Non
         "federate", data, "--owners", 3, "--rounds", 3, "--least", 2, "--drop-out", 0.2, "--epochs", 2, "--seed", 5,
         "--out", model, "--report", page,
     )  # fmt: skip
-    assert result["largest_difference_to_plain"] < 1e-5
+    assert result["difference_to_plain_after_one_round"] < 1e-6
     assert result["accuracy"]["secure"] > 0.8
     assert result["epsilon"] is None
     assert sum(map(sum, result["labels_of_owners"])) == 120
@@ -96,7 +96,7 @@ def test_the_example_trains_saves_and_shows(command: Any, tmp_path: Path) -> Non
         assert row["owners"] == (0 if row["dropped"] else 3 - len(row["left_out"]))
     assert result["served"]["equal"]
     attacked = {item["update"]: item["psnr"] for item in result["inversion"]}
-    assert attacked["one owner's plain update"] > 25 > attacked["the sum with noise 0.5"]
+    assert attacked["one owner's plain update"] > attacked["the sum with noise 0.5"] + 5
     graph = load_onnx(model)
     images = (arrays()["val_images"][:, None] / 255 - 0.5) / 0.25
     right = run_plain(graph, images).argmax(axis=1) == arrays()["val_labels"][:, 0]
