@@ -37,7 +37,7 @@ def _generate(app: Any) -> None:
 
 def _check(app: Any, exception: Exception | None) -> None:
     if exception is None and app.builder.format == "html":
-        problems = links.problems(Path(app.outdir))
+        problems = links.problems(Path(app.outdir)) + api.missing(app.env.get_domain("py").objects)
         if problems:
             raise links.BrokenPagesError("\n".join(problems))
 

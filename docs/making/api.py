@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from collections.abc import Container
 from typing import Any
 
 from docs.making import public
 
-__all__ = ["escape", "pages"]
+__all__ = ["escape", "missing", "pages"]
 
 _LONGEST_VALUE = 70
 
@@ -31,6 +32,13 @@ Every public name: what the ``__all__`` of each package holds. Names are importe
 {lines}
 """
     return made
+
+
+def missing(described: Container[str]) -> list[str]:
+    """Return what is wrong if not every public name is in the index of the built pages."""
+    items = [item for package in public.packages() for item in public.names(package)]
+    full = [f"{item.home or item.package}.{item.name}" for item in items]
+    return [f"{name} is public and on no page" for name in full if name not in described]
 
 
 def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

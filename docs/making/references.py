@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import pending_xref, pending_xref_condition
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 __all__ = ["OneMeaning", "meaning"]
@@ -28,7 +28,13 @@ class OneMeaning(SphinxPostTransform):
                 node["reftarget"] = found
                 node["refspecific"] = False
             else:
-                node.replace_self(node.children or [nodes.Text(node.astext())])
+                node.replace_self(_shown(node))
+
+
+def _shown(node: pending_xref) -> list[nodes.Node]:
+    """What a link that leads nowhere looks like: in signatures the short one of two forms."""
+    forms = [child for child in node.children if isinstance(child, pending_xref_condition)]
+    return next((form.children for form in forms if form.get("condition") == "resolved"), node.children)
 
 
 def meaning(target: str, module: str, cls: str, public: set[str]) -> str:

@@ -19,7 +19,7 @@ from secureimg.graph import Graph, Preprocessing, PublicGraphBuilder
 __all__ = ["LbpMethod", "local_binary_pattern"]
 
 LbpMethod = Literal["default", "uniform"]
-"""All codes, or one for each rotation of those with at most two changes."""
+"""All codes; or the bits set in those with at most two changes, and one code for the rest."""
 
 _MOST_POINTS = 24
 _LARGEST_RADIUS = 32.0
