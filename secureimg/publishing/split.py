@@ -115,8 +115,8 @@ def split_guarantee(threshold: int = DEFAULT_THRESHOLD) -> Guarantee:
             "secret part only. Splitting is not semantically secure: the public part is a picture in the clear."
         ),
         in_the_clear=(
-            f"every AC coefficient up to {threshold} with its sign, and where larger ones are: edges, texture and writing can "
-            "be seen, and a classifier trained on public parts recognises people in them; size, sampling, quantisation "
+            f"every AC coefficient up to {threshold} with its sign, and where larger ones are: edges, texture and writing "
+            "can be seen, and a classifier trained on public parts recognises people in them; size, sampling, quantisation "
             "tables, the threshold, the length of both parts"
         ),
     )
