@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import publishing_command
 from benchmarks.__main__ import app
 from benchmarks.publishing_measure import (
     CIPHER_STEPS,
@@ -56,7 +57,9 @@ def test_ciphers_give_the_photograph_back(name: str) -> None:
     assert rows[-1].right
 
 
-def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
+def test_the_command_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing_command, "digits_album", lambda _: digits_album(6))
+    monkeypatch.setattr(publishing_command, "photograph", lambda _, __: photograph(120, 90))
     words = ["publishing", "--quick", "--only", "k-same", "--only", "seal"]
     outputs = ["--json", tmp_path / "r.json", "--plot", tmp_path / "r.svg", "--markdown", tmp_path / "r.md"]
     done = CliRunner().invoke(app, [*words, *map(str, outputs)])

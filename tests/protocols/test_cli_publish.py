@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from skimage import data
 from typer.testing import CliRunner
 
+from protocols.cli import publish_trials
 from protocols.cli.app import app
 from protocols.cli.publish_kinds import Parameter, parse_settings
 from protocols.cli.publish_methods import METHODS
@@ -217,7 +218,8 @@ def test_names_of_files_and_folders_cannot_write_into_the_page(tmp_path: Path) -
     assert "<img src=x" not in (tmp_path / "p.html").read_text()
 
 
-def test_the_digits_are_said_to_be_digits(tmp_path: Path) -> None:
+def test_the_digits_are_said_to_be_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_trials, "_DIGITS_EACH", 6)
     picture = tmp_path / "digit.png"
     save_image(picture, digits_album(4).pixels[0])
     report = publish(picture, "--method", "pixelate", "--cell", "7", "--out", tmp_path / "o.png", "--attack", "digits")
