@@ -78,7 +78,7 @@ def forecast_ckks(program: Program, times: OperationTimes, cores: int) -> CkksFo
     return CkksForecast(
         evaluate_seconds=(running + ends) / 1e3,
         one_core_seconds=(whole + ends) / 1e3,
-        keygen_seconds=keys * times.key / 1e3,
+        keygen_seconds=(keys * times.key + cost.evaluation_key_bytes * times.key_byte) / 1e3,
         encrypt_seconds=inputs * times.encrypt / 1e3,
         decrypt_seconds=outputs * times.decrypt / 1e3,
         key_bytes=EvaluationKeys.expected_bytes(public) + _FRAME,

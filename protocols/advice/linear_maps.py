@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -79,7 +80,7 @@ def linear_work(geometry: Geometry, images: int, shape: tuple[int, int]) -> dict
     rows = max(1, _BLOCK_BYTES // (8 * limbs * terms * columns), -(-_COLUMNS // columns))
     rows = max(1, min(rows, -(-total // _SHARES)))
     blocks = geometry.groups * -(-total // rows)
-    kind = "parallel" if products >= _PARALLEL_FROM else "serial"
+    kind = "parallel" if _parallel(geometry, images) else "serial"
     return {
         f"{kind} block": blocks,
         f"{kind} product": pairs * products,
@@ -89,6 +90,12 @@ def linear_work(geometry: Geometry, images: int, shape: tuple[int, int]) -> dict
         "conv": 1,
         "conv value": limbs * given,
     }  # fmt: skip
+
+
+def _parallel(geometry: Geometry, images: int = 1) -> bool:
+    """Whether a map is done on all cores."""
+    outputs = geometry.weight_shape[0] // geometry.groups if geometry.kind == "conv" else 0
+    return outputs >= _DIRECT and images * geometry.multiplications >= _PARALLEL_FROM
 
 
 def map_prices() -> Prices:
@@ -108,11 +115,13 @@ def _kernels() -> Iterator[tuple[Work, float]]:
         for width, factor in ((42, small_factor(geometry, small)), (42, ring_factor(geometry, words, 42))):
             with one_blas_thread():
                 times = []
+                # the processor's time: others who are at work here meanwhile do not count
                 for _ in range(_REPEATS + 1):
-                    start = time.perf_counter()
+                    start = time.process_time()
                     apply_linear(geometry, factor, values, width)
-                    times.append(time.perf_counter() - start)
-            yield linear_work(geometry, 1, _shape(factor, width)), float(np.percentile(times[1:], 25))
+                    times.append(time.process_time() - start)
+            threads = len(os.sched_getaffinity(0)) if _parallel(geometry) else 1
+            yield linear_work(geometry, 1, _shape(factor, width)), float(np.percentile(times[1:], 25)) / threads
 
 
 def _geometries() -> Iterator[Geometry]:

@@ -37,8 +37,8 @@ class OperationTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         By (k + 1)(k + 2), k data primes left.
     product, addition, rescale, send : Line
         By k. `send` hands a ciphertext to another process and adds it there.
-    key : float
-        Making one evaluation key and its compact form.
+    key, key_byte : float
+        Making one evaluation key; one byte of its compact form.
     encrypt, read, write, decrypt : float
         One ciphertext: by the owner; into and out of SEAL's form by the server; by the owner. At all primes.
     crowded : float
@@ -54,6 +54,7 @@ class OperationTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     rescale: Line
     send: Line
     key: float
+    key_byte: float
     encrypt: float
     read: float
     write: float

@@ -53,7 +53,7 @@ def times(cores_crowd: float = 1.0) -> ckks.OperationTimes:
     linear = Line(0.0, 1.0)
     return ckks.OperationTimes(
         ring_degree=8192, data_primes=4, rotation=linear, square=linear, product=linear, addition=linear, rescale=linear,
-        send=linear, key=10.0, encrypt=3.0, read=2.0, write=1.0, decrypt=1.0, crowded=cores_crowd,
+        send=linear, key=10.0, key_byte=1e-6, encrypt=3.0, read=2.0, write=1.0, decrypt=1.0, crowded=cores_crowd,
     )  # fmt: skip
 
 
