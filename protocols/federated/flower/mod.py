@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-import numpy as np
 from flwr.app import ArrayRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from numpy.typing import NDArray
 
-from protocols.federated.flower.records import RoundConfig, flatten, layout, read_config
+from protocols.federated.flower.records import RoundConfig, difference, layout, parameters_of, read_config
 from secureimg.errors import LocalProtocolError, ParameterError, RemoteProtocolError, SecureImgError
 from secureimg.federated import Terms
 
@@ -81,21 +80,21 @@ class ShareUpdate:
     def _train(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         config = read_config(message.content)
         self._check(config.terms)
-        before, start = _only_model(message.content, "the global model")
+        before = _only_model(message.content, "the global model")
+        if (size := parameters_of(before)) != config.terms.parameters:
+            raise RemoteProtocolError(
+                f"the model has {size} parameters, the round is for {config.terms.parameters}: the ServerApp and the "
+                "parties disagree"
+            )
         reply = call_next(message, context)
         if reply.has_error():
             return Message(reply.error, reply_to=message)
-        after, trained = _only_model(reply.content, "the trained model")
+        after = _only_model(reply.content, "the trained model")
         if layout(after) != layout(before):
             raise LocalProtocolError(
                 "the trained model's arrays have other names, shapes or types than the global model's: reply with the same"
             )
-        update = np.subtract(trained, start)
-        if update.size != config.terms.parameters:
-            raise RemoteProtocolError(
-                f"the model has {update.size} parameters, the round is for {config.terms.parameters}: the ServerApp and "
-                "the parties disagree"
-            )
+        update = difference(after, before, "the trained model")
         weight = self._weight(config, reply.content)
         self._uploader(context).send(config.round, config.terms, update, weight)
         told: dict[str, Any] = {}
@@ -122,8 +121,8 @@ class ShareUpdate:
         )
 
 
-def _only_model(content: RecordDict, what: str) -> tuple[ArrayRecord, NDArray[Any]]:
+def _only_model(content: RecordDict, what: str) -> ArrayRecord:
     records = list(content.array_records.values())
     if len(records) != 1:
         raise ParameterError(f"{what}: {len(records)} ArrayRecords, exactly one is aggregated")
-    return records[0], flatten(records[0], what)
+    return records[0]

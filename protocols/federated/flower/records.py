@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from secureimg.errors import ParameterError, RemoteProtocolError
 from secureimg.federated import Terms
 
-__all__ = ["RECORD", "RoundConfig", "flatten", "read_config", "rebuild", "write_config"]
+__all__ = [
+    "RECORD",
+    "RoundConfig",
+    "difference",
+    "flatten",
+    "layout",
+    "parameters_of",
+    "read_config",
+    "rebuild",
+    "write_config",
+]
 
 RECORD: Final = "secureimg"
 """Name of the ConfigRecord that carries a round's token and terms from strategy to mod."""
@@ -74,18 +84,55 @@ def flatten(record: ArrayRecord, what: str) -> NDArray[Any]:
     ParameterError
         If there is an array that does not hold real numbers: what is not averaged does not belong in the record.
     """
-    parts = []
-    for name, array in record.items():
-        values = array.numpy()
-        if values.dtype.kind != "f":
+    out = _empty(record, what)
+    for array, slot in zip(record.values(), _slots(record, out), strict=True):
+        slot[:] = _values(array, slot.size, what)
+    return out
+
+
+def difference(after: ArrayRecord, before: ArrayRecord, what: str) -> NDArray[Any]:
+    """`flatten` of one record minus that of another of the same layout, with one array in memory at a time."""
+    out = _empty(after, what)
+    for new, old, slot in zip(after.values(), before.values(), _slots(after, out), strict=True):
+        np.subtract(_values(new, slot.size, what), _values(old, slot.size, what), out=slot)
+    return out
+
+
+def parameters_of(record: ArrayRecord) -> int:
+    """Elements of all arrays, as the record states them."""
+    return sum(math.prod(array.shape) for array in record.values())
+
+
+def _values(array: Array, size: int, what: str) -> NDArray[Any]:
+    try:
+        values = array.numpy().reshape(-1)
+    except (ValueError, TypeError, EOFError, OSError):
+        values = np.empty(0)
+    if values.size != size or values.dtype != np.dtype(array.dtype):
+        raise ParameterError(f"{what}: an array does not hold what it states, {size} values of type {array.dtype}")
+    return values
+
+
+def _empty(record: ArrayRecord, what: str) -> NDArray[Any]:
+    try:
+        kinds = [np.dtype(array.dtype) for array in record.values()]
+    except TypeError:
+        raise ParameterError(f"{what}: an array has a type that numpy does not know") from None
+    for name, kind in zip(record, kinds, strict=True):
+        if kind.kind != "f":
             raise ParameterError(
-                f"{what}: array {name[:60]!r} has type {values.dtype}, only real numbers are aggregated: leave it out"
+                f"{what}: array {name[:60]!r} has type {kind}, only real numbers are aggregated: leave it out"
             )
-        parts.append(values.reshape(-1))
-    if not parts:
+    if not kinds:
         raise ParameterError(f"{what}: there are no arrays in it")
-    single = all(part.dtype == np.float32 for part in parts)
-    return np.concatenate(parts).astype(np.float32 if single else np.float64, copy=False)
+    return np.empty(
+        parameters_of(record), dtype=np.float32 if all(kind == np.float32 for kind in kinds) else np.float64
+    )
+
+
+def _slots(record: ArrayRecord, vector: NDArray[Any]) -> list[NDArray[Any]]:
+    sizes = [math.prod(array.shape) for array in record.values()]
+    return np.split(vector, np.cumsum(sizes)[:-1])
 
 
 def layout(record: ArrayRecord) -> list[tuple[str, tuple[int, ...], str]]:

@@ -260,6 +260,10 @@ def test_records_that_cannot_be_averaged_are_refused() -> None:
         flatten(ArrayRecord({"steps": Array(np.arange(3))}), "model")
     with pytest.raises(ParameterError, match="no arrays"):
         flatten(ArrayRecord(), "model")
+    lying = Array(np.zeros(4, np.float32))
+    lying.__dict__["shape"] = (3000,)
+    with pytest.raises(ParameterError, match="does not hold what it states"):
+        flatten(ArrayRecord({"w": lying}), "model")
     text = str(write_config(RoundConfig(round="a", terms=TERMS, examples=1))["round"])
     text = text.replace('"owners":6', '"owners":1')
     with pytest.raises(RemoteProtocolError, match="malformed"):
