@@ -1,4 +1,4 @@
-"""Time layer by layer, measured: each object lives in a process of its own and plays all roles there, without a network."""
+"""Time layer by layer, measured: all roles in one process, without a network."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ from secureimg.graph import Node, run_op, simplify
 from .bench_results import Layer
 from .results import Spread
 
-__all__ = ["CkksLayers", "PlainLayers", "ShareLayers"]
+__all__ = ["CkksLayers", "LayerSide", "PlainLayers", "ShareLayers"]
 
 Array = NDArray[np.float64]
 _PLAIN_CALLS = 5  # a layer in the clear is so fast that one call is mostly the clock's and the caches' doing
 
 
+class LayerSide:
+    """Measures layers for one row after another, in a process of its own."""
+
+    def measure(self, executor: str, model: ModelOptions, options: ShareOptions, images: Array) -> tuple[Layer, ...]:
+        """Measure the layers of a model on an executor."""
+        if executor == "plain":
+            return PlainLayers(model).measure(images)
+        return CkksLayers(model).measure(images) if executor == "ckks" else ShareLayers(model, options).measure(images)
+
+
 class PlainLayers:
-    """The model in the clear, a node at a time, on as many threads as the process has."""
+    """The model in the clear, a node at a time."""
 
     def __init__(self, model: ModelOptions) -> None:
         self._body = simplify(model.load().graph.body_and_tail()[0])

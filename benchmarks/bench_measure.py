@@ -15,8 +15,7 @@ from protocols.cli.publish_plots import picture_uri
 from protocols.cli.remote import labels_of
 from secureimg.graph import run_plain, simplify
 
-from .bench_layers import CkksLayers, PlainLayers, ShareLayers
-from .bench_results import Errors, Layer, Link, Row, Seen
+from .bench_results import Errors, Link, Row, Seen
 from .bench_sides import CkksOwner
 from .bench_subjects import SAMPLES, Given
 from .processes import Child
@@ -29,6 +28,7 @@ __all__ = ["Plan", "key_of", "measure_row"]
 Array = NDArray[np.float64]
 _PLAIN_CALLS: Final = 5
 _LAYER_IMAGES: Final = 3
+_BYTES: Final = "bytes of the encrypted picture (dark: unused top bits of its numbers)"
 _EDGES: Final = tuple(float(edge) for edge in np.arange(-12, 0.25, 0.5))
 _NOISE: Final = 64  # side of the pictures of what was seen
 
@@ -58,7 +58,9 @@ def key_of(given: Given, executor: str, network: Network, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def measure_row(given: Given, executor: str, network: Network, plan: Plan, *, relayed: bool = True) -> Row:
+def measure_row(
+    given: Given, executor: str, network: Network, plan: Plan, *, layers: Child | None = None, relayed: bool = True
+) -> Row:
     """Measure one row.
 
     Parameters
@@ -68,6 +70,8 @@ def measure_row(given: Given, executor: str, network: Network, plan: Plan, *, re
         "plain", "ckks" or "shares".
     network : Network
     plan : Plan
+    layers : Child, optional
+        Of a `LayerSide`: then layers are timed, too.
     relayed : bool
         Relays shape the network; otherwise this process lives in a namespace that is shaped already.
 
@@ -79,6 +83,8 @@ def measure_row(given: Given, executor: str, network: Network, plan: Plan, *, re
     measure = {"plain": _plain, "ckks": _ckks, "shares": _shares}[executor]
     shaped = "nothing" if network.rate is None else "relay processes" if relayed else "netem"
     found = measure(given, network if relayed else Network("loopback"), plan, _turns(given, network, plan))
+    if layers is not None:
+        found["layers"] = layers.call("measure", executor, given.options, given.shares, given.values[:_LAYER_IMAGES])
     return Row(
         key=key_of(given, executor, network, plan), subject=given.name, executor=executor, network=network.name,
         shaped_by=shaped, **found,
@@ -103,7 +109,6 @@ def _plain(given: Given, network: Network, plan: Plan, turns: list[int]) -> dict
         "total": spread,
         "once": {},
         "peak_rss": {"owner": peak},
-        "layers": _layers(PlainLayers, given, plan, given.options),
         "parameters": {"arithmetic": "float64", "threads": plan.cores},
         "answers": _answers(given, values, turns[1:]),
     }
@@ -136,10 +141,9 @@ def _ckks(given: Given, network: Network, plan: Plan, turns: list[int]) -> dict[
         "rotations": facts["rotations"],
         "galois_keys": facts["galois_keys"],
         "errors": _errors(given, values, turns[1:], facts["bound"]),
-        "layers": () if network.rate is not None else _layers(CkksLayers, given, plan, given.options, threads=1),
         "parameters": facts["parameters"],
         "answers": _answers(given, values, turns[1:]),
-        "seen": (Seen(who="server", what="bytes of the encrypted picture", bytes=size, png=picture_uri(image)),),
+        "seen": (Seen(who="server", what=_BYTES, bytes=size, png=picture_uri(image)),),
     }
 
 
@@ -161,9 +165,6 @@ def _shares(given: Given, network: Network, plan: Plan, turns: list[int]) -> dic
         Link(source="party 1", sink="party 0", when="online", bytes=last.sent[1]),
         Link(source="parties", sink="owner", when="online", bytes=last.owner_down),
     )
-    layers: tuple[Layer, ...] = ()
-    if network.rate is None:
-        layers = _layers(ShareLayers, given, plan, given.options, given.shares)
     return {
         "phases": {
             "offline": Spread.of([run.offline for run in runs]),
@@ -175,7 +176,6 @@ def _shares(given: Given, network: Network, plan: Plan, turns: list[int]) -> dic
         "links": links,
         "rounds": last.rounds,
         "errors": _errors(given, values, turns[1:], None),
-        "layers": layers,
         "parameters": {**public, "dealer": plan.dealer.value, "threads": plan.cores},
         "answers": _answers(given, values, turns[1:]),
         "seen": tuple(
@@ -188,12 +188,6 @@ def _shares(given: Given, network: Network, plan: Plan, turns: list[int]) -> dic
             for party, picture in enumerate(pictures)
         ),
     }
-
-
-def _layers(make: Any, given: Given, plan: Plan, *options: Any, threads: int | None = None) -> tuple[Layer, ...]:
-    with Child(make, *options, threads=threads or plan.cores) as side:
-        found: tuple[Layer, ...] = side.call("measure", given.values[:_LAYER_IMAGES])
-    return found
 
 
 def _wanted(given: Given, places: list[int]) -> Array:

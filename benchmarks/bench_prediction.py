@@ -7,12 +7,13 @@ from .share_network import Network
 
 __all__ = ["FORMULA", "predicted_total"]
 
-_OFFLINE_TRIPS = 2.0  # the owner asks, the parties ask for correlations, get them, and say that they are ready
+_OFFLINE_TRIPS = 3.0  # owner and parties, parties and dealer, party and party, one after another
+_ONLINE_ROUNDS = 1  # by which the parties agree on the run, before the program's own
 
 FORMULA = (
     "Predicted = the loopback run + bytes / rate + waiting. CKKS waits one round trip for an answer. On shares each round "
-    "waits half a round trip, the owner's shares and the result one more, preparing two; links work side by side, so the "
-    "busiest direction between the parties counts."
+    "and the agreement before the first waits half a round trip, the owner's shares and the result one more, preparing three; "
+    "links work side by side, so the busiest direction between the parties counts."
 )
 
 
@@ -42,7 +43,7 @@ def predicted_total(loopback: Row, network: Network) -> float | None:
         if link.when == "online" and {link.source, link.sink} == {"party 0", "party 1"}
     ]
     owner = _bytes(loopback, "online") - sum(parties)
-    waits = (loopback.rounds or 0) * trip / 2 + trip + _OFFLINE_TRIPS * trip
+    waits = ((loopback.rounds or 0) + _ONLINE_ROUNDS) * trip / 2 + trip + _OFFLINE_TRIPS * trip
     return seconds + waits + (max(parties, default=0) + owner + _bytes(loopback, "offline")) / rate
 
 

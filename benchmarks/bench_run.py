@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +24,12 @@ from secureimg.graph import run_plain, simplify
 
 from .bench_inside import write_job
 from .bench_journal import Journal
+from .bench_layers import LayerSide
 from .bench_measure import Plan, key_of, measure_row
 from .bench_prediction import predicted_total
 from .bench_results import PeerRow, Report, Row
 from .bench_subjects import Given
-from .processes import ChildError
+from .processes import Child, ChildError
 from .results import machine, versions
 from .share_network import Network, has_netem, inside
 from .share_peers import CKKS_PEERS, PEERS, run_peer, write_program
@@ -87,20 +90,22 @@ def run(
     tasks = list(wanted.tasks())
     peers = [(given, name) for given in wanted.subjects for name in wanted.peers if _suits(name, given)]
     total = len(tasks) + len(peers)
-    for number, (given, executor, network) in enumerate(tasks):
-        tell(number, total, f"{given.name}, {executor}, {network.name}")
-        row = journal.row(key_of(given, executor, network, wanted.plan))
-        if row is None:
-            try:
-                row = _measured(given, executor, network, wanted.plan)
-            except (ChildError, SecureImgError) as error:
-                reason = error.reason if isinstance(error, ChildError) else str(error)
-                failures.append(f"{given.name} on {executor}, {network.name}: {reason}")
-                _log.warning("%s", failures[-1])
-                continue
-            journal.add(row)
-            _log.info("%s: %.4f s a picture", row.title, row.total.median)
-        rows.append(row)
+    with _Layers() as layers:
+        for number, (given, executor, network) in enumerate(tasks):
+            tell(number, total, f"{given.name}, {executor}, {network.name}")
+            row = journal.row(key_of(given, executor, network, wanted.plan))
+            if row is None:
+                try:
+                    row = _measured(given, executor, network, wanted.plan, layers)
+                except (ChildError, SecureImgError) as error:
+                    layers.forget()  # it may be what died
+                    reason = error.reason if isinstance(error, ChildError) else str(error)
+                    failures.append(f"{given.name} on {executor}, {network.name}: {reason}")
+                    _log.warning("%s", failures[-1])
+                    continue
+                journal.add(row)
+                _log.info("%s: %.4f s a picture", row.title, row.total.median)
+            rows.append(row)
     rows = [_finished(row, rows, wanted.networks) for row in rows]
     beside = []
     for number, (given, name) in enumerate(peers, len(tasks)):
@@ -114,8 +119,23 @@ def run(
     )  # fmt: skip
 
 
-def _measured(given: Given, executor: str, network: Network, plan: Plan) -> Row:
-    if network.rate is None or not has_netem():
+class _Layers(ExitStack):
+    """The process that times layers; it starts when it is first wanted."""
+
+    @cached_property
+    def child(self) -> Child:
+        return self.enter_context(Child(LayerSide, threads=1))
+
+    def forget(self) -> None:
+        """End the process; the next row gets another one."""
+        self.close()
+        vars(self).pop("child", None)
+
+
+def _measured(given: Given, executor: str, network: Network, plan: Plan, layers: _Layers) -> Row:
+    if network.rate is None:
+        return measure_row(given, executor, network, plan, layers=layers.child)
+    if not has_netem():
         return measure_row(given, executor, network, plan)
     with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
         write_job(Path(home), given, executor, network, plan)

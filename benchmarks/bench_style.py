@@ -32,11 +32,13 @@ figcaption{font-size:13px;line-height:1.4;margin-top:4px}
 .scroll{overflow-x:auto;margin:0 0 6px}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;min-width:100%}
 th{text-align:left;font-weight:600;background:var(--head);white-space:nowrap}
-th,td{padding:6px 12px 6px 8px;border-bottom:1px solid var(--line);vertical-align:top}
+th,td{padding:6px 10px 6px 8px;border-bottom:1px solid var(--line);vertical-align:top}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th.n{text-align:right}
+td.t{white-space:nowrap}
 td.w{min-width:180px;overflow-wrap:anywhere}
 details{border-top:1px solid var(--line);margin-top:12px;padding-top:10px}
+details table{min-width:min(100%,620px)}
 summary{cursor:pointer;font-weight:600;font-size:15px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(120px,1fr));gap:16px;margin:10px 0}
 .tiles img{display:block;width:100%;aspect-ratio:1;object-fit:contain;border-radius:6px;image-rendering:pixelated;

@@ -16,8 +16,8 @@ __all__ = ["shown_of"]
 _NAMES: Final = {"plain": "plain", "ckks": "CKKS", "shares": "shares"}
 _MOST_LAYERS: Final = 200
 _MEASURED: Final = (
-    "Measured: every time and size, if it is not called predicted. A figure is the median of {runs} runs after one that does "
-    "not count; the least and the most stand beside it. A change smaller than that spread is noise."
+    "Measured: every time and size, if it is not called predicted. A figure is the median of {runs} runs after one that "
+    "does not count; the least and the most stand beside it. A change smaller than that spread is noise."
 )
 _CLEAR: Final = (
     "Plain is the same model in float64 with numpy. Owner, server, parties and dealer are processes of their own and talk "
@@ -48,8 +48,9 @@ class _Figures:
         return "" if value is None else self.text(place, f"{value:{spec}}")
 
     def ends(self, place: str, spread: Spread) -> str:
-        least = self.seconds(f"{place}.min", spread.min)
-        return f"{least} – {self.seconds(f'{place}.max', spread.max)}"
+        least, most = self.seconds(f"{place}.min", spread.min), self.seconds(f"{place}.max", spread.max)
+        unit = most.rpartition(" ")[2]
+        return f"{least.removesuffix(f' {unit}')} – {most}"
 
 
 def shown_of(report: Report) -> Shown:
@@ -70,7 +71,10 @@ def shown_of(report: Report) -> Shown:
             ("Machine", machine_words(report.machine, cores)),
             ("Software", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
             ("Command", report.command),
-            ("Settings", "; ".join(f"{name}: {_plain(value)}" for name, value in report.settings.items())),
+            (
+                "Settings",
+                "; ".join(f"{name}: {_plain(report.settings[name])}" for name in report.settings if name != "trust"),
+            ),
         ),
         subjects={subject.name: _about(report, place) for place, subject in enumerate(report.subjects)},
         answers={subject.name: _answers(report, place) for place, subject in enumerate(report.subjects)},
@@ -114,8 +118,8 @@ def _totals(report: Report, figures: _Figures) -> Table:
             figures.number(f"{at}.rounds", row.rounds),
             figures.number(f"{at}.errors.relative", errors.relative if errors else None, ".1e"), labels,
         ))  # fmt: skip
-    columns = ("model", "on", "a picture", "least – most", "over plain", "bytes a picture", "bytes once", "rounds", "error",
-               "same answer")  # fmt: skip
+    columns = ("model", "on", "a picture", "least – most", "over plain", "bytes", "bytes once", "rounds", "error",
+               "same label")  # fmt: skip
     note = (
         "Median, from the picture to the answer, all processes on this machine over TLS. Bytes once: evaluation keys of an "
         "owner, masked weights of a model. Error: the largest, over the largest output of the plain model."
