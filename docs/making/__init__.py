@@ -16,6 +16,8 @@ def setup(app: Any) -> dict[str, Any]:
     """Add the directives, and write the generated pages before Sphinx looks for pages."""
     app.connect("builder-inited", _generate)
     app.connect("autodoc-process-docstring", api.escape, priority=400)  # before napoleon adds its own marks
+    app.connect("autodoc-process-docstring", api.restore, priority=600)
+    app.connect("autodoc-process-signature", api.shorten)
     app.connect("source-read", links.inside_the_site)
     app.connect("build-finished", _check)
     app.add_post_transform(references.OneMeaning)

@@ -10,9 +10,13 @@ from typing import Any
 
 from docs.making import public
 
-__all__ = ["escape", "missing", "pages"]
+__all__ = ["escape", "missing", "pages", "restore", "shorten"]
 
 _LONGEST_VALUE = 70
+_VALUES = ("attribute", "data", "property")
+_KEPT: dict[str, list[str]] = {}
+_LIKE = re.compile(r"~numpy\._typing\._array_like\._Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]")
+_ARRAY = re.compile(r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[~(?:numpy|typing)\.(\w+)\]\]")
 
 
 def pages() -> dict[str, str]:
@@ -44,6 +48,22 @@ def missing(described: Container[str]) -> list[str]:
 def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Let stars, bars and underscores of formulas in docstrings mean themselves."""
     lines[:] = [_escaped(line) for line in lines]
+    if what in _VALUES:
+        _KEPT[name] = lines[:]
+
+
+def restore(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Undo what napoleon makes of an attribute's text: it takes the words before a colon for a type."""
+    if what in _VALUES:
+        lines[:] = _KEPT.pop(name, lines)
+
+
+def shorten(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """Write numpy's types as the source has them: ArrayLike, NDArray[float64]."""
+    short = [text and _ARRAY.sub(r"NDArray[\1]", _LIKE.sub("ArrayLike", text)) for text in (signature, result)]
+    return short[0], short[1]
 
 
 def _escaped(line: str) -> str:

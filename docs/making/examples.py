@@ -52,7 +52,7 @@ def split_cells(source: str) -> list[tuple[str, str]]:
     tree = ast.parse(source)
     rest = "\n".join(source.splitlines()[tree.body[0].end_lineno :])
     title, _, text = (ast.get_docstring(tree) or "").partition("\n\n")
-    found = [("markdown", f"# {title}\n\n{text.replace('``', '`')}")]
+    found = [("markdown", f"# {heading(title)}\n\n{title}\n\n{text.replace('``', '`')}")]
     for part in rest.split("# %%")[1:]:
         mark, _, body = part.partition("\n")
         if mark.strip() == "[markdown]":
@@ -63,6 +63,11 @@ def split_cells(source: str) -> list[tuple[str, str]]:
     return found
 
 
+def heading(title: str) -> str:
+    """What stands before the colon of a first line."""
+    return title.partition(": ")[0]
+
+
 def notebook_page(name: str, text: str) -> str:
     """Return a stored notebook as a page."""
     blocks = []
@@ -70,6 +75,7 @@ def notebook_page(name: str, text: str) -> str:
         source = "".join(cell["source"])
         blocks.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         blocks += [f"```text\n{_output(output)}\n```" for output in cell.get("outputs", ())]
+    blocks[0] = blocks[0].replace("\n", " (notebook)\n", 1)
     blocks.insert(1, f"This is the notebook [{name}.ipynb](../../notebooks/{name}.ipynb), run as it stands.")
     return "\n\n".join(blocks) + "\n"
 
@@ -99,4 +105,4 @@ def _example(name: str, title: str, text: str) -> str:
         {also}
         ```{{literalinclude}} ../../../examples/{name}.py
         ```
-        """).format(heading=name, title=title, text=text, name=name, also=also)
+        """).format(heading=heading(title), title=title, text=text, name=name, also=also)

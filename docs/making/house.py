@@ -51,7 +51,7 @@ def modules(root: Path) -> list[Module]:
     found = {}
     for name, path in files.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        uses = frozenset(_uses(name if name in packages else name.rpartition(".")[0], tree, files.keys()) - {name})
+        uses = frozenset(_uses(name if name in packages else name.rpartition(".")[0], tree, set(files)) - {name})
         found[name] = Module(name, _floor(name, packages), first_sentence(ast.get_docstring(tree) or ""), uses)
     return _sorted(found, _layers(root))
 
