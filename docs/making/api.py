@@ -104,4 +104,5 @@ def _block(item: public.PublicName) -> str:
         return f".. py:data:: {item.name}\n   :module: {item.package}\n{shown}\n{text}\n"
     if item.kind == "function":
         return f".. autofunction:: {full}\n"
-    return f".. auto{item.kind}:: {full}\n   :members:\n   :show-inheritance:\n"
+    bases = "   :show-inheritance:\n" if item.kind == "exception" else ""
+    return f".. auto{item.kind}:: {full}\n   :members:\n{bases}"

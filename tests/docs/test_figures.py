@@ -85,3 +85,17 @@ def test_the_table_of_features_says_what_the_catalogue_says() -> None:
     (line,) = [line for line in catalogue.table(["hog"]).splitlines() if "hog" in line]
     assert "| no | yes |" in line
     assert "`orientations=9`" in line
+
+
+@pytest.mark.parametrize("folder", ["executors", "protocols", "features"])
+def test_a_page_on_a_computation_says_what_it_promises_and_costs(folder: str) -> None:
+    """Guarantee, assumptions, leakage, cost formula, measured cost, source: on every page, in this order."""
+    wanted = ["Guarantee", "Assumptions", "What leaks", "Cost formula", "Measured", "Source"]
+    pages = [path for path in PAGES if path.parent.name == folder and path.stem != "index"]
+    assert pages
+    for path in pages:
+        headings = re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE)
+        found = [name for heading in headings for name in wanted if heading.startswith(name)]
+        assert found == wanted, path
+        measured_part = path.read_text().partition("\n## Measured\n")[2].partition("\n## ")[0]
+        assert "```{measured}" in measured_part or commands(measured_part), path
