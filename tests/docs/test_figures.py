@@ -14,12 +14,23 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "generated" not in path.parts)
 FIGURE = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:ns|us|µs|ms|s|min|kB|MB|GB|x|[kM]?B/s|GB/s)(?![\w/])")
+SHORT_TIME = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:ns|us|µs|ms)(?![\w/])")
 COMMAND = re.compile(r"(?:python -[mc]|secureimg|python examples/)\s?\S+")
 
 
 def figures_in_tables(page: str) -> list[str]:
     """Measured figures that stand in a page's tables."""
     return [figure for line in page.splitlines() if line.startswith("|") for figure in FIGURE.findall(line)]
+
+
+def times_in_prose(page: str) -> list[str]:
+    """Times so short that somebody has measured them."""
+    return [time for line in page.splitlines() if not line.startswith("|") for time in SHORT_TIME.findall(line)]
+
+
+def sections(page: str) -> list[str]:
+    """Parts of a page from one heading to the next."""
+    return re.split(r"^(?=## )", page, flags=re.MULTILINE)
 
 
 def commands(page: str) -> list[str]:
@@ -32,15 +43,16 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
-def test_a_page_with_measured_figures_has_the_command_that_reproduces_them(path: Path) -> None:
-    page = path.read_text()
-    if figures_in_tables(page):
-        assert commands(page), f"{path}: {figures_in_tables(page)[:3]} and no command"
+def test_a_section_with_measured_figures_has_the_command_that_reproduces_them(path: Path) -> None:
+    for section in sections(path.read_text()):
+        figures = figures_in_tables(section) + times_in_prose(section)
+        assert not figures or commands(section), f"{path}, {section.splitlines()[0]}: {figures[:3]} and no command"
 
 
-def test_a_page_without_a_command_would_be_found() -> None:
+def test_a_section_without_a_command_would_be_found() -> None:
     """The rule above can fail."""
     assert figures_in_tables("| ReLU | 56.6 ms | 8.3 MB |") == ["56.6 ms", "8.3 MB"]
+    assert times_in_prose("A gate takes 1.5 us a value.") == ["1.5 us"]
     assert not figures_in_tables("| at most 30 days | 2 parties | 128 bits |")
     assert not commands("Measured on our machine.")
     assert commands("Run `python -m benchmarks ckks`.")
