@@ -12,7 +12,7 @@ _ONLINE_ROUNDS = 1  # by which the parties agree on the run, before the program'
 
 FORMULA = (
     "Predicted = the loopback run + bytes / rate + waiting. CKKS waits one round trip for an answer. On shares each round "
-    "and the agreement before the first waits half a round trip, the owner's shares and the result one more, preparing three; "
+    "and the agreement before the first wait half a round trip, the owner's shares and the result one, preparing three; "
     "links work side by side, so the busiest direction between the parties counts."
 )
 

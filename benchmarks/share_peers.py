@@ -20,6 +20,7 @@ from secureimg.graph import AveragePool, Graph, Node, Shape, Square, simplify
 
 from .results import Spread
 from .share_network import Network, has_namespaces, inside
+from .share_onnx import save_onnx
 from .share_results import PeerFigure
 
 __all__ = ["CKKS_PEERS", "PEERS", "PeerProgram", "parse_peer", "run_peer", "write_program"]
@@ -45,7 +46,9 @@ _PLAIN: Final = {"Relu", "Add", "Multiply"}
 
 @dataclass(frozen=True)
 class PeerProgram:
-    """A row as the peers' scripts read it: a directory with `program.json`, `weights.npz`, `input.npy`, `want.npy`."""
+    """A row as the peers' scripts read it: a directory with `program.json`, `weights.npz`, `input.npy`,
+    `want.npy` and, where it can be written, `model.onnx`.
+    """
 
     directory: Path
 
@@ -83,6 +86,8 @@ def write_program(graph: Graph, image: Array, want: Array, label: bool, director
     np.savez(directory / "weights.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes the flag for a name
     np.save(directory / "input.npy", image[None])
     np.save(directory / "want.npy", want[None])
+    with contextlib.suppress(NotImplementedError):  # for those that read it; they say if it is not there
+        save_onnx(graph, directory / "model.onnx")
     return PeerProgram(directory)
 
 
