@@ -1,4 +1,4 @@
-"""Two hospitals train one model: each keeps its pictures, and not even their updates are seen by anybody.
+"""Two hospitals train one model: each keeps its pictures, and the parties that add up their updates see none of them.
 
 Hospital A has many of the digits 0 to 4 and few of the others, hospital B the other way round (handwritten digits stand in
 for what hospitals have). In each round both split their update into two shares; party 0 and party 1 check the lengths and
