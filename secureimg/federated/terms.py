@@ -87,11 +87,14 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def unit(self) -> int:
-        """Units that the clip is divided into: as many as the sum of all owners' and both parties' noise has room for."""
+        """Units that the clip is divided into: as many as the sum of all owners' and both parties' noise has room for.
+
+        And no more than let the norm check tell twice the bound from a quarter of the ring.
+        """
         each = math.sqrt(2.0) if self.weighted else 1.0
         room = each * (self.owners * SLACK + _TAIL * math.sqrt(2.0) * self.noise)
         rounding = 4 * self.owners + 40 * self.noise + 64  # bound and sigma are rounded up
-        return int((2 ** (RING_BITS - 1) - rounding) / room)
+        return int(min((2 ** (RING_BITS - 1) - rounding) / room, (2 ** (RING_BITS - 3) - 4096) / (2 * each)))
 
     @property
     def bound(self) -> int:

@@ -178,11 +178,11 @@ def adversaries(t: Terms, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("length", [100, LONG])
-@pytest.mark.parametrize("owners", [2, 4000])
+@pytest.mark.parametrize("owners", [11, 4000])
 def test_an_update_beyond_the_bound_stays_out_and_the_others_stay_in(
     length: int, owners: int, rng: np.random.Generator
 ) -> None:
-    t = terms(length, owners=max(owners, 12))
+    t = terms(length, owners=owners)
     honest = [rng.normal(size=length) for _ in range(2)]
     bad = adversaries(t, rng)
     shares = [share_update(units) for units in (*(quantise(t, update) for update in honest), *bad.values())]
@@ -200,6 +200,23 @@ def test_honest_updates_at_the_bound_always_pass(length: int, rng: np.random.Gen
     spike[-1] = -7.0
     opened = aggregate_together(t, [*updates, spike, np.ones(length)])
     assert not opened.left_out
+
+
+@pytest.mark.parametrize("owners", [2, 3, 4, 5, 7])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_owners_with_large_units_pass_and_too_long_ones_do_not(
+    owners: int, weighted: bool, rng: np.random.Generator
+) -> None:
+    t = terms(60, owners=owners, weighted=weighted)
+    spike = np.zeros(60)
+    spike[7] = -5.0
+    honest = [share_update(quantise(t, update)) for update in (rng.normal(size=60), spike)[:owners]]
+    assert not sum_shares(t, honest).left_out
+    if owners > 2:
+        for bad in (1.4 * t.bound, 2.0 * t.bound, 2.0**30, 2.0**31 - 1):
+            units = np.zeros(t.length)
+            units[7] = bad
+            assert sum_shares(t, [*honest, share_update(whole(units))]).left_out == {"2": TOO_LONG}
 
 
 def test_the_check_costs_what_its_page_says() -> None:
