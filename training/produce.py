@@ -17,6 +17,7 @@ from training.data import Dataset
 from training.export import to_onnx
 from training.fit import fit, logits, normalised
 from training.recipes import Recipe
+from training.typical import pack_pictures, typical_pictures
 
 __all__ = ["produce"]
 
@@ -50,6 +51,8 @@ def produce(recipe: Recipe, data: Path, out: Path) -> None:
         "sha256": hashlib.sha256(model).hexdigest(),
         "seed": recipe.seed,
     }
+    if recipe.typical:
+        card["typical"] = pack_pictures(typical_pictures(dataset.train))
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{recipe.name}.onnx").write_bytes(model)
     (out / f"{recipe.name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -42,6 +42,8 @@ class Recipe:
         Of the weights, the batches and the augmentation.
     sensitivity : float or None
         With two classes: the output's bias is then moved to where cross-validation finds this share of the second.
+    typical : bool
+        Whether its card has pictures to measure ranges on: for models whose values explode on pictures unlike their own.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Recipe:
     schedule: Schedule
     seed: int
     sensitivity: float | None = None
+    typical: bool = False
 
 
 RECIPES = {
@@ -94,6 +97,7 @@ RECIPES = {
             ),
             seed=1,
             sensitivity=0.91,
+            typical=True,
         ),
     )
 }

@@ -61,7 +61,8 @@ def compile(  # noqa: A001  the field's word; callers write ckks.compile
     input_range : (float, float), optional
         Smallest and largest input value; public. Default: what the graph's preprocessing gives, else (0, 1).
     samples : array of shape (N, *input_shape), optional
-        Typical inputs, to measure ranges on in addition to the built-in test pictures.
+        Typical inputs, to measure ranges on in addition to the built-in test pictures. Default: the graph's own, if it has
+        any.
     precision : float
         Largest acceptable predicted error, relative to the largest output on pictures of the model's kind. More is
         delivered where it costs nothing.
@@ -87,6 +88,7 @@ def compile(  # noqa: A001  the field's word; callers write ckks.compile
     if layout not in ("slots", "throughput"):
         raise CompileError(f"unknown layout {layout!r}: use 'slots' or 'throughput'")
     body, tail = graph.body_and_tail()
+    samples = graph.samples if samples is None else samples
     low, high = _input_range(graph, input_range)
     lowered = lower(body)
     degrees = sorted(MAX_MODULUS_BITS) if ring_degree is None else [ring_degree]

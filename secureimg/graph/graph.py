@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.graph.ops import Op, Shape
@@ -90,6 +91,9 @@ class Graph:
         Names of the output's elements.
     public : bool
         Its constants are no secret: a filter's, not a network's weights. On shares they are then not hidden, unless asked.
+    samples : ndarray of shape (N, *input_shape), or None
+        Typical inputs that come with the computation: compilers measure ranges on them if they are given no others. Not
+        part of the fingerprint.
 
     Raises
     ------
@@ -106,10 +110,13 @@ class Graph:
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None
     public: bool = False
+    samples: NDArray[np.float64] | None = field(default=None, repr=False)
     shapes: dict[str, Shape] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", checked_shape(self.input_shape, f"input {self.input!r}"))
+        if self.samples is not None and (self.samples.shape[1:] != self.input_shape or not len(self.samples)):
+            raise GraphError(f"graph {self.name!r}: samples {self.samples.shape} are not inputs of {self.input_shape}")
         shapes: dict[str, Shape] = {self.input: self.input_shape}
         owned: set[str] = set()
         for node in self.nodes:

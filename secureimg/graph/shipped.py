@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from secureimg.errors import GraphError
 from secureimg.graph.graph import Graph, Preprocessing
@@ -18,6 +23,7 @@ from secureimg.graph.onnx_import import load_onnx
 __all__ = ["ModelCard", "load_model", "read_card", "shipped_models"]
 
 _MAX_CARD_BYTES = 2**20
+_MAX_TYPICAL_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class ModelCard:
         Of the ONNX file, hex.
     seed : int
         Of the training run.
+    typical : ndarray of uint8, shape (N, height, width), or None
+        Grey pictures made from statistics of the training data, that are like those the model is for.
     """
 
     name: str
@@ -55,6 +63,7 @@ class ModelCard:
     trained_on: str
     sha256: str
     seed: int
+    typical: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
 
 def read_card(text: str | bytes, where: str) -> ModelCard:
@@ -64,7 +73,8 @@ def read_card(text: str | bytes, where: str) -> ModelCard:
     ----------
     text : str or bytes
         JSON: {"name", "title", "file", "preprocessing": {"mode", "size", "mean", "std"}, "labels",
-        "accuracy": {held-out set: share}, "trained_on", "sha256", "seed"}.
+        "accuracy": {held-out set: share}, "trained_on", "sha256", "seed"}, and "typical", if any: the bytes of grey
+        pictures of that size, one after another, compressed by zlib, in base 64.
     where : str
         How messages call the card.
 
@@ -95,10 +105,25 @@ def read_card(text: str | bytes, where: str) -> ModelCard:
             trained_on=_text(data["trained_on"]),
             sha256=_text(data["sha256"]),
             seed=int(data["seed"]),
+            typical=None if data.get("typical") is None else _pictures(_text(data["typical"]), preprocessing),
         )
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise GraphError(f"{where}: is not a model card ({reason}); see ModelCard for its entries") from None
+
+
+def _pictures(text: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    if preprocessing.size is None or preprocessing.mode != "L":
+        raise ValueError("typical pictures are grey, and of the size that the model takes")
+    height, width = preprocessing.size
+    decoder = zlib.decompressobj()
+    try:
+        data = decoder.decompress(base64.b64decode(text, validate=True), _MAX_TYPICAL_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"typical pictures cannot be unpacked ({error})") from None
+    if not data or len(data) % (height * width) or not decoder.eof or decoder.unused_data:
+        raise ValueError(f"{len(data)} bytes of typical pictures are not pictures of {height}x{width}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, height, width)
 
 
 def _text(value: Any) -> str:
@@ -162,4 +187,8 @@ def _load_shipped(card: ModelCard) -> Graph:
             "install the package again"
         )
     graph = load_onnx(data)
-    return graph.replace(name=card.name, preprocessing=card.preprocessing, labels=card.labels)
+    samples = None
+    if card.typical is not None:
+        wants = card.preprocessing
+        samples = ((card.typical / 255.0 - wants.mean[0]) / wants.std[0]).reshape(-1, *graph.input_shape)
+    return graph.replace(name=card.name, preprocessing=card.preprocessing, labels=card.labels, samples=samples)

@@ -51,7 +51,7 @@ def compile_graph(
     input_range : (float, float), optional
         Smallest and largest input value; from the graph's preprocessing if not given, else (0, 1).
     samples : array_like, shape (N, *graph.input_shape), optional
-        Typical inputs to measure ranges on.
+        Typical inputs to measure ranges on. Default: the graph's own, if it has any.
     reveal : str
         What the owner learns: "scores" (the graph's output), "label" (place of the largest output), "top-k" (places of the
         `top` largest, in order), or "shares" (nothing: the parties keep their shares for a next program, see `hand_on`).
@@ -80,7 +80,7 @@ def compile_graph(
     chosen = float(low), float(high)
     body, _ = graph.body_and_tail()
     body = simplify(body)
-    found = value_bounds(body, bounds, chosen, samples)
+    found = value_bounds(body, bounds, chosen, graph.samples if samples is None else samples)
     builder = Builder(body, found, fraction_bits, weights=weights)
     places = fraction_bits + (FINER_BITS if _takes_finer(body, builder) else 0)
     values = {body.input: builder.new(body.input_shape, places, 1.0, found[body.input])}

