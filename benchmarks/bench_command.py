@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .bench_run import Wanted
+    from .bench_subjects import Given
 
 __all__ = ["app"]
 
@@ -52,6 +54,9 @@ def bench(
         list[Path] | None, typer.Argument(metavar="INPUT", help="Image files, or one .npy. Default: made-up pictures.")
     ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="The standard suite, which is the default.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of the suite only what has this in its name; repeatable.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs; of the suite the small models.")] = False,
     on: Annotated[str, typer.Option("--on", metavar="LIST", help="Executors, by commas.")] = "plain,ckks,shares",
     repeat: Annotated[int | None, typer.Option(min=1, help="Counted runs at least [default: 7; quick: 3].")] = None,
@@ -82,6 +87,8 @@ def bench(
         raise typer.BadParameter("these options are about a MODEL, and none is given", param_hint="MODEL")
     if model is not None and suite:
         raise typer.BadParameter("give either a MODEL or --suite", param_hint="--suite")
+    if model is not None and only:
+        raise typer.BadParameter("it chooses from the suite, and a MODEL is given", param_hint="--only")
     options = None
     if model is not None:
         options = ModelOptions(
@@ -90,7 +97,7 @@ def bench(
     _bench(
         options, inputs or [], out or _OUT, executors=_listed(on, [each.value for each in Executor], "--on"),
         networks=_listed(network, _NETWORKS, "--network"), repeat=repeat or (3 if quick else 7), quick=quick,
-        dealer=dealer, cores=cores, peers=peer or [], as_json=as_json,
+        dealer=dealer, cores=cores, peers=peer or [], only=only or [], as_json=as_json,
     )  # fmt: skip
 
 
@@ -116,6 +123,7 @@ def _bench(
     dealer: DealerKind,
     cores: int,
     peers: list[str],
+    only: list[str],
     as_json: bool,
 ) -> None:
     import tempfile
@@ -127,8 +135,6 @@ def _bench(
     from .bench_journal import Journal
     from .bench_measure import Plan
     from .bench_run import Wanted
-    from .bench_subjects import own_model
-    from .bench_subjects import suite as standard_suite
     from .processes import pin
     from .share_network import NETWORKS
     from .share_peers import CKKS_PEERS, PEERS, parse_peer
@@ -140,11 +146,7 @@ def _bench(
     journal = Journal(out)
     chosen = [NETWORKS[name] for name in networks]
     with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
-        subjects = (
-            [own_model(options, inputs)]
-            if options is not None
-            else standard_suite(Path(home), quick=quick, on=executors)
-        )
+        subjects = _subjects(options, inputs, executors, only, Path(home), quick=quick)
         plan = Plan(repeat, pin(cores), dealer)
         settings = {
             "repeat": repeat, "cores": plan.cores, "quick": quick, "dealer": dealer.value, "on": executors,
@@ -163,6 +165,20 @@ def _bench(
         terminal.print(f"{file}\n{page}", highlight=False)
     if not report.rows:
         raise typer.Exit(1)
+
+
+def _subjects(
+    options: ModelOptions | None, inputs: list[Path], executors: list[str], only: list[str], home: Path, *, quick: bool
+) -> Sequence[Given]:
+    from .bench_subjects import own_model, suite
+
+    if options is not None:
+        return [own_model(options, inputs)]
+    found = suite(home, quick=quick, on=executors)
+    chosen = [given for given in found if not only or any(word.lower() in given.name.lower() for word in only)]
+    if not chosen:
+        raise typer.BadParameter(f"in none of {', '.join(given.name for given in found)}", param_hint="--only")
+    return chosen
 
 
 def _words() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ __all__ = ["error_chart", "layer_chart", "network_chart", "overhead_chart"]
 _INK: Final = "#010203"  # becomes the page's text colour, light or dark
 _COLOURS: Final = {"plain": "#8a8a8a", "ckks": "#d1622b", "shares": "#3b7fc4"}
 _WORDS: Final = {"plain": "plain", "ckks": "CKKS", "shares": "shares"}
+_NO_METADATA: Final = ("Creator", "Date", "Format", "Type")
 _MOST_BARS: Final = 16
 _LONGEST_NAME: Final = 22
 _SETTINGS: Final[dict[str, Any]] = {
@@ -152,9 +154,10 @@ def _drawn(title: str, height: float, draw: Any) -> str:
         draw(axes)
         _legend(figure, axes)
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Title": title})
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_NO_METADATA))
     text = stream.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    named = f'<svg role="img" aria-label="{html.escape(title)}"'
+    return text[text.index("<svg") :].replace("<svg", named, 1).replace(_INK, "currentColor")
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

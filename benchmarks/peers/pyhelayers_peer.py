@@ -30,7 +30,7 @@ def main() -> None:
     context = helayers.HeModel.create_context(profile)
     model = plain.get_empty_he_model(context)
     model.encode(plain, profile)
-    encoder = model.create_io_encoder()
+    encoder = model.create_model_io_encoder()
     given, answer = helayers.EncryptedData(context), helayers.EncryptedData(context)
     encoder.encode_encrypt(given, [image])
     model.predict(answer, given)
