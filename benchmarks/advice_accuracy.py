@@ -153,7 +153,7 @@ def _measure(model: _Model, executor: str, calibration: Calibration, row: _Row) 
         forecast = forecast_ckks(program, times, cores())
         calls = found["evaluate_calls"]
         row.predicted_seconds.append(forecast.evaluate_seconds)
-        row.predicted_first_seconds.append(forecast.evaluate_seconds)
+        row.predicted_first_seconds.append(forecast.first_seconds)
         row.offline_seconds.append(found["seconds"]["keygen"])
         row.predicted_offline_seconds.append(forecast.keygen_seconds)
         row.peak_bytes, row.predicted_peak_bytes = found["peak_rss"]["server"], forecast.server_peak_bytes

@@ -15,11 +15,13 @@ __all__ = ["DIVIDED_FROM", "CkksForecast", "forecast_ckks"]
 DIVIDED_FROM: Final = 0.25
 """Seconds by the fixed table from which the server divides an evaluation among its cores."""
 
+_FIRST_USE: Final = 4.5
+"""Bringing a digit of a key into SEAL's form, in a helper that uses it first, over reading a ciphertext."""
 _FRAME: Final = 96
 """Bytes of a blob's header."""
-_PROCESS: Final = 180e6
+_PROCESS: Final = 245e6
 """Bytes of a server process before it has a program: interpreter and libraries."""
-_COMPILING: Final = 0.8
+_COMPILING: Final = 1.6
 """Bytes that compiling leaves behind, over those of the program's plaintexts."""
 
 
@@ -31,6 +33,8 @@ class CkksForecast:
     ----------
     evaluate_seconds : float
         One evaluation (of up to the program's batch), from the ciphertexts' arrival to the answer's departure.
+    first_seconds : float
+        The same for the first evaluation under new keys, which are brought into SEAL's form first.
     one_core_seconds : float
         The same on one core.
     keygen_seconds, encrypt_seconds, decrypt_seconds : float
@@ -42,6 +46,7 @@ class CkksForecast:
     """
 
     evaluate_seconds: float
+    first_seconds: float
     one_core_seconds: float
     keygen_seconds: float
     encrypt_seconds: float
@@ -70,13 +75,19 @@ def forecast_ckks(program: Program, times: OperationTimes, cores: int) -> CkksFo
     whole = sum(milliseconds_of(item, program.text, costs) for item in program.text.instructions)
     divided = cores > 1 and cost.milliseconds >= 1e3 * DIVIDED_FROM
     running = _divided(program, costs, times, min(cores, 8)) if divided else whole
+    digits = sum(primes for _, primes in public.body.rotations) + public.body.relinearisation
+    expanding = _FIRST_USE * digits * times.read
     keys = cost.galois_keys + (1 if public.body.relinearisation else 0)
     used = cores if divided else 1
     memory = (
-        _PROCESS + cost.plaintext_bytes * (1 + _COMPILING) + used * loaded_bytes(program) + cost.evaluation_key_bytes
+        _PROCESS
+        + cost.plaintext_bytes * (1 + _COMPILING)
+        + used * (loaded_bytes(program) + _live_bytes(program))
+        + cost.evaluation_key_bytes
     )
     return CkksForecast(
         evaluate_seconds=(running + ends) / 1e3,
+        first_seconds=(running + ends + expanding) / 1e3,
         one_core_seconds=(whole + ends) / 1e3,
         keygen_seconds=(keys * times.key + cost.evaluation_key_bytes * times.key_byte) / 1e3,
         encrypt_seconds=inputs * times.encrypt / 1e3,
@@ -108,6 +119,20 @@ def _divided(program: Program, costs: MeasuredCosts, times: OperationTimes, work
         stretches.append(own)
     longest: list[float] = [max(stretch) for stretch in zip(*stretches, strict=True)]
     return times.crowded * sum(longest) + sum(exchanges)
+
+
+def _live_bytes(program: Program) -> int:
+    """Most bytes of ciphertexts that are needed at one time; the engine keeps what it once took."""
+    items = program.text.instructions
+    last = {source: place for place, item in enumerate(items) for source in item.sources}
+    sizes: dict[int, int] = {}
+    live = most = 0
+    for place, item in enumerate(items):
+        sizes[item.target] = 2 * item.primes * 8 * program.public.parameters.ring_degree
+        live += sizes[item.target]
+        most = max(most, live)
+        live -= sum(sizes.pop(source, 0) for source in set(item.sources) if last[source] == place)
+    return most
 
 
 def _primes_of(program: Program, register: int) -> int:

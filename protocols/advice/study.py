@@ -143,7 +143,8 @@ def study(
 
 
 def _ckks_cost(found: CkksForecast, network: Network, runs: int, batch: int) -> Cost:
-    once = found.keygen_seconds + network.carry(found.key_bytes) + network.round_trip_seconds
+    expanding = found.first_seconds - found.evaluate_seconds
+    once = found.keygen_seconds + network.carry(found.key_bytes) + network.round_trip_seconds + expanding
     answer = (
         found.encrypt_seconds + network.carry(found.up_bytes) + network.round_trip_seconds + found.evaluate_seconds
         + network.carry(found.down_bytes) + found.decrypt_seconds

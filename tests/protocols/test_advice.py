@@ -298,7 +298,7 @@ def made_study(ckks_seconds: float | None, shares_seconds: float | None, refused
     if shares_seconds is not None:
         costs["shares"] = Cost("shares", 0.0, 0.1, shares_seconds, shares_seconds, 200_000, 40_000)
     reasons = {name: refused for name in ("ckks", "shares") if name not in costs}
-    encrypted = CkksForecast(1, 1, 1, 1, 1, 1, 1, 1, 1) if "ckks" in costs else None
+    encrypted = CkksForecast(1, 1, 1, 1, 1, 1, 1, 1, 1, 1) if "ckks" in costs else None
     shared = SharesForecast(1, 1, 1, 1, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1) if "shares" in costs else None
     return Study(LoadedModel(model, model, ()), 1, Network("loopback"), reasons, costs, encrypted, shared, 3, 8192)
 
