@@ -75,11 +75,11 @@ def _networks(axes: Axes, rows: Sequence[Row]) -> None:
     places = [place for place, row in enumerate(rows) if row.predicted is not None]
     axes.plot([rows[place].predicted or 0.0 for place in places], places, "D", color=_INK, ms=4, label="predicted")
     for place, row in enumerate(rows):
-        axes.text(1.12 * max(row.total.median, row.predicted or 0.0), place, format_seconds(row.total.median), va="center",
+        axes.text(1.3 * max(row.total.median, row.predicted or 0.0), place, format_seconds(row.total.median), va="center",
                   fontsize=7.5)  # fmt: skip
     axes.set_yticks(range(len(rows)), [f"{row.subject}, {row.network}" for row in rows])
     axes.set_xscale("log")
-    axes.set_xlim(0.5 * min(row.total.median for row in rows), 6 * max(row.total.median for row in rows))
+    axes.set_xlim(0.5 * min(row.total.median for row in rows), 8 * max(row.total.median for row in rows))
     axes.set_xlabel("seconds for one picture")
 
 
