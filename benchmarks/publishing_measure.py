@@ -89,7 +89,7 @@ def photograph(width: int, height: int) -> np.ndarray:
     """Return a photograph of a size: those of scikit-image, enlarged beside each other, with the grain of a sensor."""
     from skimage import data
 
-    pictures = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    pictures = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
     half = (width - width // 2, height - height // 2)
     rows = [
         np.concatenate([np.asarray(Image.fromarray(p).resize(half, Image.Resampling.BICUBIC)) for p in pair], axis=1)

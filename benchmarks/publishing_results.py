@@ -101,8 +101,8 @@ def show_publishing(run: PublishingRun, console: Console) -> None:
         for line in lines:
             table.add_row(*line)
         console.print(table)
-    for line in _footer(run):
-        console.print(f"- {line}", highlight=False)
+    for note in _footer(run):
+        console.print(f"- {note}", highlight=False)
 
 
 def publishing_markdown(run: PublishingRun) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Any, Final
 
 import typer
 
@@ -42,34 +44,35 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-app.command("advise")(advise.advise)
-app.command("batch")(batch.batch)
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("inspect")(inspecting.inspect)
-app.command("models")(inspecting.models)
-app.command("features")(features.features)
-app.command("enroll")(enroll.enroll)
-app.command("match")(match.match)
-app.command("publish")(publish.publish)
-app.command("keypair")(sealing.keypair)
-app.command("seal")(sealing.seal)
-app.command("open")(sealing.open_sealed)
-app.command("federate")(federate.federate)
-app.command("keygen")(files.keygen)
-app.command("encrypt")(files.encrypt)
-app.command("evaluate")(files.evaluate)
-app.command("decrypt")(files.decrypt)
-app.add_typer(config.app, name="config")
-app.add_typer(pki.app, name="pki")
-app.add_typer(tokens.app, name="token")
-app.add_typer(audit.app, name="audit")
-app.command("doctor")(doctor.doctor)
-app.command("serve")(serving.serve)
-app.command("infer")(serving.infer)
-app.command("stock")(stock.stock)
+
+_PANELS: Final[dict[str, dict[str, Callable[..., Any] | typer.Typer]]] = {
+    "A model on a picture that nobody sees": {
+        "demo": demo.demo, "run": run.run, "inspect": inspecting.inspect, "advise": advise.advise,
+        "models": inspecting.models, "batch": batch.batch,
+    },
+    "Features and galleries": {"features": features.features, "enroll": enroll.enroll, "match": match.match},
+    "Images that leave their owner": {
+        "publish": publish.publish, "keypair": sealing.keypair, "seal": sealing.seal, "open": sealing.open_sealed,
+    },
+    "Training across owners": {"federate": federate.federate},
+    "Ciphertexts as files": {
+        "keygen": files.keygen, "encrypt": files.encrypt, "evaluate": files.evaluate, "decrypt": files.decrypt,
+    },
+    "Machines of their own": {
+        "pki": pki.app, "config": config.app, "doctor": doctor.doctor, "serve": serving.serve, "infer": serving.infer,
+        "stock": stock.stock, "token": tokens.app, "audit": audit.app,
+    },
+}  # fmt: skip
+"""Commands as `secureimg --help` groups them."""
+
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import typer
 __all__ = ["GROUP", "add_found"]
 
 GROUP: Final = "secureimg.commands"
+_PANEL: Final = "What it costs"
 
 
 def add_found(app: typer.Typer, words: Sequence[str]) -> None:
@@ -35,6 +36,6 @@ def add_found(app: typer.Typer, words: Sequence[str]) -> None:
             continue
         found = entry.load()
         if isinstance(found, typer.Typer):
-            app.add_typer(found, name=entry.name)
+            app.add_typer(found, name=entry.name, rich_help_panel=_PANEL)
         else:
-            app.command(entry.name)(found)
+            app.command(entry.name, rich_help_panel=_PANEL)(found)

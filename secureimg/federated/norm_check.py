@@ -11,7 +11,6 @@ every row: ``(2 * BUCKETS)^-ROWS`` = 2^-50.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -76,7 +75,8 @@ def check_program(terms: Terms) -> Program:
     widths, fitted = assign_widths(registers, steps, 13, 1)
     half = float(2 ** (RING_BITS - 1))
     public = PublicProgram(
-        model=f"norm check of {terms.fingerprint[:16]}", input_shape=(count,), output_shape=(2,), labels=None, preprocessing=None, tail=(),
+        model=f"norm check of {terms.fingerprint[:16]}", input_shape=(count,), output_shape=(2,), labels=None,
+        preprocessing=None, tail=(),
         fraction_bits=16, input_range=(-half, half - 1), reveal="shares", top=1, weights="public", registers=widths,
         steps=fitted, output=13, code=0,
     )  # fmt: skip

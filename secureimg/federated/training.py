@@ -127,7 +127,8 @@ def train(
 def _shift(labels: NDArray[np.int64], classes: int) -> Array:
     """Logarithm of each class's share, as if one more of each had been seen."""
     counts = np.bincount(labels, minlength=classes) + 1.0
-    return np.log(counts / counts.sum()).astype(np.float32)
+    shift: Array = np.log(counts / counts.sum()).astype(np.float32)
+    return shift
 
 
 def local_update(
