@@ -32,11 +32,14 @@ def federated(
     owners: Annotated[str, typer.Option(metavar="N,N,...")] = _OWNERS,
     parameters: Annotated[str, typer.Option(metavar="N,N,...")] = _PARAMETERS,
     rounds: Annotated[int, typer.Option(min=1, help="Counted rounds, after one that is not.")] = 3,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Each owner trains once on so many pictures in every round; 0: no training.")
+    ] = 0,
     only: Annotated[list[str] | None, typer.Option(help=f"Only this way ({', '.join(WAYS)}); repeatable.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was measured.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw it (.svg).")] = None,
 ) -> None:
-    """Bytes and seconds of a round without training: owners have their updates ready. Flower's simulation carries all."""
+    """Bytes and seconds of a round. Owners have their updates ready, trained or not. Flower's simulation carries all."""
     console = Console(stderr=True)
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
@@ -49,10 +52,10 @@ def federated(
     skipped: list[Skipped] = []
     for count in _numbers(owners, "--owners"):
         for size in _numbers(parameters, "--parameters"):
-            for item in _measure(Task(count, size, rounds), [way for way in WAYS if not only or way in only]):
+            for item in _measure(Task(count, size, rounds, pictures), [way for way in WAYS if not only or way in only]):
                 rows.append(item) if isinstance(item, FederatedRow) else skipped.append(item)
     run = FederatedRun(
-        tuple(rows), tuple(skipped), {"rounds": rounds}, machine(),
+        tuple(rows), tuple(skipped), {"rounds": rounds, "pictures": pictures}, machine(),
         {**versions(), **{name: metadata.version(name) for name in ("flwr", "ray")}},
     )  # fmt: skip
     terminal = Console()

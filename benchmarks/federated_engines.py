@@ -23,7 +23,8 @@ from protocols.cli.federation import Federation
 from protocols.federated import RoundCost, Uploader
 from protocols.federated.flower import SecureAverage, ShareUpdate
 from protocols.memory_use import peak_of
-from secureimg.federated import Terms
+from secureimg.federated import Examples, Schedule, Terms, dense_network, local_update
+from secureimg.sharing.streams import Stream
 
 from .federated_secagg import secagg_client, secagg_server
 
@@ -36,11 +37,16 @@ _NORM = 0.5
 
 @dataclass(frozen=True)
 class Task:
-    """What is collected: updates of so many owners, of so many parameters, in so many counted rounds after a first one."""
+    """What is collected: updates of so many owners, of so many parameters, in so many counted rounds after a first one.
+
+    With `pictures`, each owner trains once on so many before: a dense network of about as many parameters. What it replies
+    with is its ready update all the same, so that the error is known.
+    """
 
     owners: int
     parameters: int
     rounds: int
+    pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,23 @@ def mean_update(task: Task) -> NDArray[np.float64]:
     for kind in np.flatnonzero(counts):
         total += counts[kind] * update_of(int(kind), task.parameters).astype(np.float64)
     return total / task.owners
+
+
+class Trainer:
+    """What an owner's training takes: one pass over its pictures, 28x28 and ten classes, ten at a time."""
+
+    def __init__(self, task: Task) -> None:
+        side, classes = 28, 10
+        hidden = max(1, round((task.parameters - classes) / (side * side + classes + 1)))
+        self._network = dense_network((1, side, side), classes, hidden=hidden)
+        rng = np.random.default_rng(5)
+        images = rng.standard_normal((task.pictures, 1, side, side), dtype=np.float32)
+        self._examples = Examples(images, rng.integers(0, classes, task.pictures))
+        self._weights = self._network.initial(Stream(bytes(32), "start"))
+
+    def train(self) -> None:
+        """Train once."""
+        local_update(self._network, self._weights, self._examples, Schedule(batch=10), Stream(bytes(32), "order"))
 
 
 class Counting:
@@ -229,9 +252,14 @@ def _client(task: Task, mods: list[Any]) -> Any:
     from flwr.clientapp import ClientApp
 
     app = ClientApp()
+    trainers: list[Trainer] = []  # one in each worker
 
     @app.train(mods=mods)
     def train(message: Any, context: Any) -> Any:
+        if task.pictures:
+            if not trainers:
+                trainers.append(Trainer(task))
+            trainers[0].train()
         owner = int(context.node_config["partition-id"])
         model = message.content.array_records["arrays"]["w"].numpy()
         arrays = ArrayRecord({"w": Array(model + update_of(owner, task.parameters))})

@@ -76,9 +76,11 @@ def show_federated(run: FederatedRun, console: Console) -> None:
     """Print the table."""
     console.print(machine_words(run.machine))
     console.print(", ".join(f"{name} {value}" for name, value in {**run.settings, **run.versions}.items()))
-    table = Table(
-        title="A round without training", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    pictures = run.settings["pictures"]
+    title = (
+        f"A round in which each owner trains once on {pictures} pictures" if pictures else "A round without training"
     )
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     titles = ("way", "owners", "parameters", "a round", "least - most", "over plain", "processor", "over plain", "owner",
               "closing", "owner up", "down", "between", "error", "peak")  # fmt: skip
     for title in titles:

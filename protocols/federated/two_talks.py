@@ -6,6 +6,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -35,6 +36,21 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 
 
+def _signature(path: Path) -> tuple[int, int, int]:
+    """Changes when the file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0  # what is wrong with it is said when it is loaded
+    return found.st_mtime_ns, found.st_ino, found.st_mode
+
+
+@lru_cache(maxsize=64)
+def _context(identity: Path, *signature: int) -> IdentityContext:
+    """Whoever sends in every round loads its bundle once, and again when it was renewed."""
+    return bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
+
+
 class TwoTalks:
     """One connection to each party, authenticated on both sides.
 
@@ -55,7 +71,7 @@ class TwoTalks:
         self, parties: Parties, identity: Path, role: Role, rules: Rules, timeout: float,
         pins: Mapping[str, frozenset[str]],
     ) -> None:  # fmt: skip
-        self.context: IdentityContext = bundle_context(identity, ssl.PROTOCOL_TLS_CLIENT)
+        self.context = _context(identity, *_signature(identity))
         if self.context.identity.role != role.value:
             raise KeyMaterialError(
                 f"{self.context.identity} does not make the {role.value}: ask for a bundle of that role, from "
