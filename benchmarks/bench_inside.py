@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from protocols.cli.options import ModelOptions
+from protocols.cli.options import Layout, ModelOptions
 from secureimg.images import load_tensor_npy
 
 from .bench_measure import Plan, measure_row
@@ -38,7 +38,10 @@ def write_job(directory: Path, given: Given, executor: str, network: Network, pl
 def run_job(directory: Path) -> None:
     """Measure what `write_job` left, and write ``row.json``."""
     job = msgspec.json.decode((directory / "job.json").read_bytes(), type=_Job)
-    model = {**job.model, "samples": Path(job.model["samples"]) if job.model["samples"] else None}
+    model = job.model
+    model["layout"] = Layout(model["layout"])
+    if model["samples"] is not None:
+        model["samples"] = Path(model["samples"])
     if model["input_range"] is not None:
         model["input_range"] = tuple(model["input_range"])
     given = Given(job.name, "", ModelOptions(**model), load_tensor_npy(directory / "values.npy"), (), ())

@@ -6,9 +6,11 @@ pipe. Both ends are this package.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,11 +150,13 @@ def _status(process: Path, field: str) -> int | None:
 
 
 def _serve(connection: Connection, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and closes the pipe
     try:
         served = make(*args)
         connection.send((True, None))
     except Exception:  # noqa: BLE001 - whatever it was, the parent raises it with this traceback
-        connection.send((False, traceback.format_exc()))
+        with contextlib.suppress(BrokenPipeError):  # it was interrupted meanwhile
+            connection.send((False, traceback.format_exc()))
         return
     try:
         while True:
@@ -162,6 +166,8 @@ def _serve(connection: Connection, make: Callable[..., Any], args: tuple[Any, ..
                 break
             try:
                 connection.send((True, getattr(served, method)(*arguments)))
+            except BrokenPipeError:
+                break
             except Exception:  # noqa: BLE001 - as above
                 connection.send((False, traceback.format_exc()))
     finally:

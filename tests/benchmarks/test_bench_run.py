@@ -115,7 +115,8 @@ def test_a_model_that_an_executor_cannot_run_leaves_its_reason_and_the_others_ar
 
 
 def test_a_row_measured_in_a_shaped_namespace_is_told_through_files(words, made_report, tmp_path, monkeypatch):
-    given = own_model(ModelOptions(words[0], samples=None, input_range=(0.0, 1.0)), [])
+    options = ModelOptions(words[0], samples=Path(words[1]), input_range=(0.0, 1.0), precision=1e-3)
+    given = own_model(options, [])
     seen = []
 
     def measure(*arguments: object, relayed: bool) -> Row:
@@ -127,6 +128,9 @@ def test_a_row_measured_in_a_shaped_namespace_is_told_through_files(words, made_
     run_job(tmp_path)
     [(again, executor, network, plan, relayed)] = seen
     assert (executor, network, plan, relayed) == ("ckks", NETWORKS["wan"], Plan(3, 2), False)
+    assert again.options == given.options
+    assert again.options.settings() == given.options.settings()
+    assert again.options.ckks_settings() == given.options.ckks_settings()
     assert again.digest == given.digest
     assert msgspec.json.decode((tmp_path / "row.json").read_bytes(), type=Row) == made_report.rows[1]
 
