@@ -143,10 +143,10 @@ def _bench(
         asked = dict(parse_peer(text, (*PEERS, *CKKS_PEERS)) for text in peers)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--peer") from None
-    journal = Journal(out)
     chosen = [NETWORKS[name] for name in networks]
     with tempfile.TemporaryDirectory(prefix="secureimg-bench-") as home:
         subjects = _subjects(options, inputs, executors, only, Path(home), quick=quick)
+        journal = Journal(out)  # only now: what was typed wrong leaves no directory
         plan = Plan(repeat, pin(cores), dealer)
         settings = {
             "repeat": repeat, "cores": plan.cores, "quick": quick, "dealer": dealer.value, "on": executors,

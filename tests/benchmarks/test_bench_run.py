@@ -167,7 +167,7 @@ def test_what_is_written_for_the_tutorial_network_computes_the_same(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [["--on", "gpu"], ["--network", "moon"], ["--network", ","], ["--peer", "torch=/bin/sh"], ["m.onnx", "--suite"],
-     ["--precision", "0.1"]],
+     ["--precision", "0.1"], ["--only", "no such model"], ["m.onnx", "--only", "T4"]],
 )  # fmt: skip
 def test_what_is_not_known_is_refused_before_anything_starts(words, tmp_path):
     assert CliRunner().invoke(app, ["bench", *words, "--out", str(tmp_path / "out")]).exit_code == 2
