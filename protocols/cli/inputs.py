@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,6 @@ def load_inputs(paths: Sequence[Path], shape: tuple[int, ...], preparation: Inpu
 def round_outwards(low: float, high: float) -> tuple[float, float]:
     """Return a range that holds [low, high] and tells little more: its ends are multiples of an eighth of its size."""
     largest = max(abs(low), abs(high))
-    step = 2.0 ** (math.floor(math.log2(largest)) - 2) if largest > 0 else 1.0
+    step = max(2.0 ** (math.floor(math.log2(largest)) - 2), sys.float_info.min) if largest > 0 else 1.0
     bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
     return bottom, top if top > bottom else bottom + step
