@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import Final
 
 import numpy as np
@@ -44,9 +45,10 @@ def _reseal(data: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
             for info in old.infolist():
-                start = info.header_offset + 30 + len(info.filename)
-                new.writestr(info.filename, data[start : start + min(info.compress_size, _MOST_BYTES)])
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, LookupError):
+                with old.open(info) as file:
+                    file._expected_crc = None  # type: ignore[attr-defined]  # what is wrong in the mutant
+                    new.writestr(info.filename, file.read(_MOST_BYTES))
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, RuntimeError, LookupError):
         return data
     return stream.getvalue()
 
