@@ -96,9 +96,11 @@ def _waterfall(axes: Axes, row: Row, bars: Sequence[tuple[str, float]]) -> None:
     axes.barh(range(len(bars)), lengths, 0.7, left=starts, color=_COLOURS[row.executor])
     for place, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         share = length / lengths.sum()
-        late = start + length > 0.8 * lengths.sum()
-        axes.text(start if late else start + length, place, f" {share:.0%} ", va="center", ha="right" if late else "left",
-                  fontsize=7)  # fmt: skip
+        end, room = start + length, 0.8 * lengths.sum()
+        place_x, side = (
+            (end, "left") if end <= room else (start, "right") if start > lengths.sum() - room else (end, "right")
+        )
+        axes.text(place_x, place, f" {share:.0%} ", va="center", ha=side, fontsize=7)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.invert_yaxis()
     axes.set_xlabel(f"{word}, {_WORDS[row.executor]}")
