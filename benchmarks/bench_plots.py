@@ -96,11 +96,10 @@ def _waterfall(axes: Axes, row: Row, bars: Sequence[tuple[str, float]]) -> None:
     axes.barh(range(len(bars)), lengths, 0.7, left=starts, color=_COLOURS[row.executor])
     for place, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         share = length / lengths.sum()
-        end, room = start + length, 0.8 * lengths.sum()
-        place_x, side = (
-            (end, "left") if end <= room else (start, "right") if start > lengths.sum() - room else (end, "right")
-        )
-        axes.text(place_x, place, f" {share:.0%} ", va="center", ha=side, fontsize=7)
+        at, side = start + length, "left"
+        if at > 0.8 * lengths.sum():  # no room behind it: before it, or in it
+            at, side = (start, "right") if start > 0.2 * lengths.sum() else (at, "right")
+        axes.text(at, place, f" {share:.0%} ", va="center", ha=side, fontsize=7)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.invert_yaxis()
     axes.set_xlabel(f"{word}, {_WORDS[row.executor]}")
