@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from scipy.optimize import nnls
 
 __all__ = ["Prices", "Work", "fit", "price"]
 
@@ -33,6 +32,8 @@ def fit(kernels: Sequence[tuple[Work, float]]) -> Prices:
     seconds = np.maximum(np.array([value for _, value in kernels], dtype=np.float64), 1e-9)
     rows /= seconds[:, None]
     largest = np.maximum(rows.max(axis=0), 1e-300)  # units differ by ten orders of magnitude
+    from scipy.optimize import nnls  # takes a third of a second to load, which other commands need not wait for
+
     found, _ = nnls(rows / largest, np.ones(len(kernels)))
     return dict(zip(names, (found / largest).tolist(), strict=True))
 

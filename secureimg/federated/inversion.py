@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from secureimg.errors import ParameterError
 from secureimg.federated.layers import Dense
@@ -172,6 +171,8 @@ def _derivatives(rows: Pictures, shape: Sequence[int]) -> Pictures:
 
 def _search(network: Network, weights: Array, first: int, wanted: Pictures, span: tuple[float, float]) -> Pictures:
     """The picture whose features before the first dense layer are nearest to what is wanted, and that is smooth."""
+    from scipy.optimize import minimize  # takes a third of a second to load, which nobody else need wait for
+
     layers, tensors = network.layers[:first], network.split(weights)[:first]
     scratch = network.split(np.empty_like(weights))[:first]
     goal = wanted[None].astype(np.float32)

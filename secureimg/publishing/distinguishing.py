@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaincinv
 
 from secureimg.errors import PublishingError
 from secureimg.publishing.private_release import noise_stream
@@ -173,8 +173,8 @@ def _best_event(projected: list[NDArray[np.float32]], count: int, risk: float, d
 
 def _bounds(likely: Counts, unlikely: Counts, count: int, risk: float, delta: float) -> Array:
     """Return lower bounds of epsilon; minus infinity where there is none."""
-    low = np.where(likely > 0, stats.beta.ppf(risk, np.maximum(likely, 1), count - likely + 1), 0.0)
-    high = np.where(unlikely < count, stats.beta.ppf(1.0 - risk, unlikely + 1, np.maximum(count - unlikely, 1)), 1.0)
+    low = np.where(likely > 0, betaincinv(np.maximum(likely, 1), count - likely + 1, risk), 0.0)
+    high = np.where(unlikely < count, betaincinv(unlikely + 1, np.maximum(count - unlikely, 1), 1.0 - risk), 1.0)
     found: Array = np.full(low.shape, -math.inf)
     np.log(np.maximum(low - delta, 1e-300) / high, out=found, where=low > delta)
     return found

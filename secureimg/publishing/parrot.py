@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtrc
 from threadpoolctl import threadpool_limits
 
 from secureimg.errors import PublishingError
@@ -87,7 +87,7 @@ class ParrotResult:
         So strict, because a sweep asks many times.
         """
         hits = round(self.top1 * self.test)
-        return bool(binom.sf(hits - 1, self.test, self.chance) < _SURE)
+        return bool(bdtrc(hits - 1, self.test, self.chance) < _SURE)
 
 
 def ofset(method: MethodOfOne) -> MethodOfSet:
