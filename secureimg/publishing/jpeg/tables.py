@@ -109,5 +109,5 @@ def best_table(counts: NDArray[np.int64]) -> HuffmanTable:
     bits += [0] * (_LONGEST + 1 - len(bits))
     longest = max(length for length in range(_LONGEST + 1) if bits[length])
     bits[longest] -= 1  # the code of ones only
-    used = sorted((s for s in range(256) if depth[s]), key=lambda s: (depth[s], s))
+    used = sorted((s for s in range(256) if depth[s]), key=lambda s: (depth[s], -int(counts[s]), s))
     return HuffmanTable(bytes(bits[1 : _LONGEST + 1]), bytes(used))
