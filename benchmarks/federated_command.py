@@ -34,7 +34,7 @@ def federated(
     rounds: Annotated[int, typer.Option(min=1, help="Counted rounds, after one that is not.")] = 3,
     pictures: Annotated[
         int, typer.Option(min=0, help="Each owner trains once on so many pictures in every round; 0: no training.")
-    ] = 0,
+    ] = 100,
     only: Annotated[list[str] | None, typer.Option(help=f"Only this way ({', '.join(WAYS)}); repeatable.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was measured.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw it (.svg).")] = None,

@@ -117,6 +117,21 @@ class Trainer:
         local_update(self._network, self._weights, self._examples, Schedule(batch=10), Stream(bytes(32), "order"))
 
 
+class Updating:
+    """What an owner does before it replies: trains, if it is to, and has its ready update."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._trainer: Trainer | None = None  # made in each worker
+
+    def __call__(self, owner: int) -> NDArray[np.float32]:
+        """Return the update of an owner."""
+        if self._task.pictures:
+            self._trainer = self._trainer or Trainer(self._task)
+            self._trainer.train()
+        return update_of(owner, self._task.parameters)
+
+
 class Counting:
     """A mod, outermost: notes what an owner took for each message. Owners are other processes: notes go to a file."""
 
@@ -251,18 +266,13 @@ def _client(task: Task, mods: list[Any]) -> Any:
     from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
     from flwr.clientapp import ClientApp
 
-    app = ClientApp()
-    trainers: list[Trainer] = []  # one in each worker
+    app, update = ClientApp(), Updating(task)
 
     @app.train(mods=mods)
     def train(message: Any, context: Any) -> Any:
-        if task.pictures:
-            if not trainers:
-                trainers.append(Trainer(task))
-            trainers[0].train()
         owner = int(context.node_config["partition-id"])
         model = message.content.array_records["arrays"]["w"].numpy()
-        arrays = ArrayRecord({"w": Array(model + update_of(owner, task.parameters))})
+        arrays = ArrayRecord({"w": Array(model + update(owner))})
         metrics = MetricRecord({"num-examples": 1})
         return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
@@ -309,7 +319,7 @@ def _plain(task: Task, counting: Counting) -> Collected:
 
 
 def _secagg(task: Task, counting: Counting) -> Collected:
-    client, clock = secagg_client(lambda owner: update_of(owner, task.parameters), counting), Clock()
+    client, clock = secagg_client(Updating(task), counting), Clock()
     grid, added = simulate(
         task, client, lambda grid: secagg_server(grid, clock, task.parameters, task.owners, task.rounds + 1)
     )
