@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from protocols.private_files import replace_private, write_private
+from protocols.private_files import replace_private, sync_directory, write_private
 from secureimg.errors import BudgetError, KeyMaterialError
 from secureimg.privacy import Charge, Ledger
 from secureimg.privacy.ledger import MAX_LEDGER_BYTES
@@ -33,7 +33,7 @@ def create_ledger(path: Path, ledger: Ledger) -> None:
         If the ledger holds a number or a text out of range.
     """
     with _locked(path):
-        write_private(path, ledger.to_bytes())
+        write_private(path, ledger.to_bytes(), durable=True)
         _settle(path)
 
 
@@ -118,14 +118,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _settle(path: Path) -> None:
-    """Have the disk know the file and its name."""
+    """Have the disk know the name of a file that it has."""
     try:
-        for place, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-            descriptor = os.open(place, flags)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_directory(path.parent)
     except OSError as error:
         raise KeyMaterialError(
             f"the ledger {path} may not be on disk ({error.strerror}): let no release leave"

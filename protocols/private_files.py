@@ -9,11 +9,13 @@ from pathlib import Path
 
 from secureimg.errors import KeyMaterialError
 
-__all__ = ["replace_private", "write_private"]
+__all__ = ["replace_private", "sync_directory", "write_private"]
 
 
-def write_private(path: Path, data: bytes | memoryview, *, overwrite: bool = False) -> None:
+def write_private(path: Path, data: bytes | memoryview, *, overwrite: bool = False, durable: bool = False) -> None:
     """Write a file that only its user may read, never through another's link or over another file.
+
+    With `durable` its content is on disk then; its name is when `sync_directory` was called.
 
     Raises
     ------
@@ -32,9 +34,12 @@ def write_private(path: Path, data: bytes | memoryview, *, overwrite: bool = Fal
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def replace_private(path: Path, data: bytes) -> None:
+def replace_private(path: Path, data: bytes | memoryview) -> None:
     """Put a file in the place of another. Whoever opens it finds one or the other whole, even after a crash.
 
     Raises
@@ -43,12 +48,19 @@ def replace_private(path: Path, data: bytes) -> None:
         If it cannot be written.
     """
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    write_private(fresh, data)
     try:
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        write_private(fresh, data, durable=True)
         fresh.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise KeyMaterialError(f"{path} cannot be replaced: {error.strerror}") from None
+
+
+def sync_directory(directory: Path) -> None:
+    """Make what was made, renamed or removed in a directory last."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

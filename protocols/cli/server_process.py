@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -22,13 +23,60 @@ from protocols.deployment.template import plain_text
 from protocols.pki import create_bundles
 from secureimg.errors import ProtocolError, SecureImgError
 
-__all__ = ["ServerProcess", "start_process"]
+__all__ = ["LocalProcesses", "ServerProcess", "address_of", "spell", "start_process"]
 
 _START_SECONDS = 900.0
 _STOP_SECONDS = 10.0
 
 
-class ServerProcess:
+class LocalProcesses(abc.ABC):
+    """Processes on this machine, with identities that live as long as they do: a context.
+
+    Attributes
+    ----------
+    pids : dict of str to int
+        By the name that each was started under.
+    """
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self.pids: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._start(Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-"))))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @abc.abstractmethod
+    def _start(self, home: Path) -> None:
+        """Make identities and start all processes; `home` goes when they end."""
+
+    def _launch(self, name: str, role: Role, given: Mapping[str, Any], home: Path) -> dict[str, Any]:
+        """Start one process; return what it says when it is ready."""
+        ready = start_process(self._stack, role, given, home)
+        self.pids[name] = int(ready["pid"])
+        return ready
+
+
+def address_of(ready: Mapping[str, Any]) -> tuple[str, int]:
+    """Where a process listens, of what it says when it is ready."""
+    return str(ready["host"]), int(ready["port"])
+
+
+def spell(address: tuple[str, int]) -> str:
+    """Return an address as HOST:PORT."""
+    return "{}:{}".format(*address)
+
+
+class ServerProcess(LocalProcesses):
     """Starts a CKKS server on this machine with identities that live as long as it does.
 
     Parameters
@@ -55,35 +103,21 @@ class ServerProcess:
     """
 
     def __init__(self, options: ModelOptions, workers: int) -> None:
+        super().__init__()
         self._options = options
         self._workers = workers
-        self._stack = contextlib.ExitStack()
         self.address = ("", 0)
         self.identity = Path()
         self.compile_seconds = 0.0
         self.pid = 0
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def _start(self) -> None:
-        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
+    def _start(self, home: Path) -> None:
         bundles = create_bundles(home / "tls", ("server", "owner"), days=1)
         self.identity = bundles["owner"]
         given = {"identity": bundles["server"], "limits.workers": self._workers, **self._options.ckks_settings()}
-        ready = start_process(self._stack, "server", given, home)
-        self.pid = int(ready["pid"])
-        self.address = (str(ready["host"]), int(ready["port"]))
+        ready = self._launch("server", "server", given, home)
+        self.pid = self.pids["server"]
+        self.address = address_of(ready)
         self.compile_seconds = float(ready["seconds"]["compile"])
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from protocols.cli.console import Steps
 from protocols.cli.inputs import load_inputs
 from protocols.cli.options import DealerKind, LoadedModel, ModelOptions, ShareOptions, parse_address
 from protocols.cli.remote import apply_tail, labels_of
-from protocols.cli.server_process import start_process
+from protocols.cli.server_process import LocalProcesses, address_of, spell
 from protocols.deployment.settings import Role
 from protocols.memory_use import peak_memory, peak_of
 from protocols.pki import create_bundles, owner_bundle
@@ -64,7 +62,7 @@ def require_dealer(dealer: DealerKind | None) -> DealerKind:
     return dealer
 
 
-class ShareProcesses:
+class ShareProcesses(LocalProcesses):
     """Party 0, party 1 and, if wanted, a dealer as processes on this machine, with identities that live as long.
 
     Parameters
@@ -85,29 +83,14 @@ class ShareProcesses:
         *,
         route: Callable[[tuple[str, int]], tuple[str, int]] | None = None,
     ) -> None:
+        super().__init__()
         self._model, self._options, self.dealer = model, options, dealer
         self._route = route
-        self._stack = contextlib.ExitStack()
-        self.pids: dict[str, int] = {}
         self.addresses: dict[str, tuple[str, int]] = {}
         self.compile_seconds = 0.0
         self.identity = Path()
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def _start(self) -> None:
-        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secureimg-")))
+    def _start(self, home: Path) -> None:
         bundles = create_bundles(home / "tls", days=1)
         self.identity = bundles["owner"]
         if self.dealer is DealerKind.DEALER:
@@ -115,12 +98,12 @@ class ShareProcesses:
         model = {**self._model.settings(), **self._options.settings()}
         given = {"identity": bundles["party-1"], **self._dealing(), **model}
         self.compile_seconds = float(self._launch("party 1", "party1", given, home)["seconds"]["compile"])
-        given = {"identity": bundles["party-0"], **self._dealing(), "peers.party1": _text(self._dialled("party 1"))}
+        given = {"identity": bundles["party-0"], **self._dealing(), "peers.party1": spell(self._dialled("party 1"))}
         self._launch("party 0", "party0", given | (model if self._options.public_weights else {}), home)
 
     def _dealing(self) -> dict[str, Any]:
         if self.dealer is DealerKind.DEALER:
-            return {"peers.dealer": _text(self._dialled("dealer"))}
+            return {"peers.dealer": spell(self._dialled("dealer"))}
         return {"dealing.client_aided": True}
 
     def _dialled(self, role: str) -> tuple[str, int]:
@@ -128,20 +111,15 @@ class ShareProcesses:
         address = self.addresses[role]
         return address if self._route is None else self._route(address)
 
-    def _launch(self, name: str, role: Role, given: dict[str, Any], home: Path) -> dict[str, Any]:
-        ready = start_process(self._stack, role, given, home)
-        self.pids[name] = int(ready["pid"])
-        self.addresses[name] = str(ready["host"]), int(ready["port"])
+    def _launch(self, name: str, role: Role, given: Mapping[str, Any], home: Path) -> dict[str, Any]:
+        ready = super()._launch(name, role, given, home)
+        self.addresses[name] = address_of(ready)
         return ready
 
     def client(self, timeout: float = 900.0) -> SharesClient:
         """Return an owner's client that is connected to both parties."""
         return SharesClient(self._dialled("party 0"), self._dialled("party 1"), self.identity,
                             dealing=self.dealer.value, timeout=timeout)  # fmt: skip
-
-
-def _text(address: tuple[str, int]) -> str:
-    return "{}:{}".format(*address)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,6 @@ the sum is fixed), then decided (both parties know who is in it), then finished 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shutil
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from protocols.errors import RefusedError
 from protocols.federated.messages import MAX_ROSTER, Roster, share_bytes
 from protocols.messages import Code, Fingerprint
-from protocols.private_files import write_private
+from protocols.private_files import replace_private, sync_directory, write_private
 from secureimg.errors import BlobError, KeyMaterialError, RemoteProtocolError
 from secureimg.federated import Reader, Terms
 from secureimg.sharing import fresh_seed
@@ -173,7 +172,7 @@ class RoundStore:
 
     def _say(self, name: str, facts: _Facts) -> None:
         self._write(self._directory / name / "round", msgspec.msgpack.encode(facts))
-        _sync(self._directory)
+        sync_directory(self._directory)
         self._facts[name] = facts
 
     def _move(self, name: str, state: State, why: str = "") -> None:
@@ -208,7 +207,7 @@ class RoundStore:
         place = self._directory / name
         aside = place / f".{secrets.token_hex(8)}"
         try:
-            self._write_aside(aside, share.data)
+            write_private(aside, share.data, durable=True)
             with self._lock:
                 self.check_open(name, owner)
                 kept = _Kept(owner, contribution, place / f"{owner}.{contribution}.share")
@@ -219,7 +218,7 @@ class RoundStore:
                     before.path.unlink(missing_ok=True)
         finally:
             aside.unlink(missing_ok=True)
-        _sync(place)
+        sync_directory(place)
 
     @contextlib.contextmanager
     def reading(self, name: str, owner: str) -> Iterator[Reader]:
@@ -322,26 +321,7 @@ class RoundStore:
 
     # ----------------------------------------------------------------------------------------------------------- files
 
-    def _write(self, path: Path, data: bytes | memoryview) -> None:
-        aside = path.with_name(f".{secrets.token_hex(8)}")
-        self._write_aside(aside, data)
-        aside.replace(path)
-        _sync(path.parent)
-
     @staticmethod
-    def _write_aside(path: Path, data: bytes | memoryview) -> None:
-        write_private(path, data)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    """Have the names in a directory on disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _write(path: Path, data: bytes | memoryview) -> None:
+        replace_private(path, data)
+        sync_directory(path.parent)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from protocols.conversation import Conversation, Received, Rules
-from protocols.errors import BrokenError, RefusedError
+from protocols.errors import RefusedError
 from protocols.federated.messages import Caps, Role
 from protocols.frames import Head
 from protocols.messages import Bye, Code
-from protocols.sharing.talk import Sink, Talk
+from protocols.sharing.talk import Talk, blaming
 from protocols.tls import IdentityContext, bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg.errors import KeyMaterialError, ProtocolError, RemoteProtocolError, SecureImgError
@@ -98,20 +98,18 @@ class TwoTalks:
     ) -> None:
         self.close()
 
-    def ask(
-        self,
-        questions: tuple[tuple[Head, Any], tuple[Head, Any]],
-        kind: type[Any],
-        sinks: tuple[Sink | None, Sink | None] = (None, None),
-    ) -> list[Received]:
+    def ask(self, questions: tuple[tuple[Head, Any], tuple[Head, Any]], kind: type[Any]) -> list[Received]:
         """Say something to both parties, then hear both; an answer of another kind is an error."""
         for number, (message, body) in enumerate(questions):
-            with self._blaming(number), contextlib.suppress(ConnectionError, ssl.SSLEOFError):  # it may have said why
+            with (
+                blaming(f"party {number}", self._timeout),
+                contextlib.suppress(ConnectionError, ssl.SSLEOFError),
+            ):  # it may have said why
                 self.talks[number].say(message, body)
         heard = []
         for number, talk in enumerate(self.talks):
-            with self._blaming(number):
-                item = talk.hear(self._timeout, sinks[number])
+            with blaming(f"party {number}", self._timeout):
+                item = talk.hear(self._timeout)
                 if not isinstance(item.message, kind):
                     raise RemoteProtocolError(f"expected {kind.__name__}, got {type(item.message).__name__}")
                 heard.append(item)
@@ -141,19 +139,6 @@ class TwoTalks:
                 with contextlib.suppress(OSError, SecureImgError):
                     talk.say(Bye())
             talk.wire.close()
-
-    @contextlib.contextmanager
-    def _blaming(self, number: int) -> Iterator[None]:
-        who = f"party {number}"
-        try:
-            yield
-        except BrokenError as error:
-            raise BrokenError(f"{who}: {error}: try again") from None
-        except TimeoutError:
-            raise BrokenError(f"{who} did not answer within {self._timeout:g} s: is it running?") from None
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            raise BrokenError(f"the connection to {who} broke ({reason}): try again") from None
 
 
 def insist(attempt: Callable[[], T], seconds: float) -> T:

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from protocols.operations.audit_chain import CONTINUED, LINE_BYTES, AuditError, Chain, Fact, Record, decode
-from protocols.operations.audit_files import last_rotated, rotated, set_aside, sync_directory, take_lock
+from protocols.operations.audit_files import last_rotated, rotated, set_aside, take_lock
 from protocols.operations.audit_reading import Summary, read, verify
+from protocols.private_files import sync_directory
 
 __all__ = ["AuditError", "AuditLog", "Fact", "Receipt", "Record", "Summary"]
 

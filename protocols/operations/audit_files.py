@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 from protocols.operations.audit_chain import LINE_BYTES, AuditError, Chain
+from protocols.private_files import sync_directory
 
-__all__ = ["last_rotated", "rotated", "set_aside", "sync_directory", "take_lock"]
+__all__ = ["last_rotated", "rotated", "set_aside", "take_lock"]
 
 
 def take_lock(path: Path) -> int:
@@ -64,12 +65,3 @@ def set_aside(path: Path, torn: bytes) -> Path:
         os.fsync(file.fileno())
     sync_directory(path.parent)
     return aside
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was made, renamed or removed in a directory last."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -34,7 +34,7 @@ from protocols.sharing.messages import (
     Stage,
     Welcome,
 )
-from protocols.sharing.talk import Talk
+from protocols.sharing.talk import Talk, blaming
 from protocols.tls import bundle_context, dial, peer_fingerprint
 from protocols.wire import Wire
 from secureimg import sharing
@@ -360,7 +360,7 @@ class SharesClient:
                 if left <= 0 and failures:
                     raise _reason(failures)
                 try:
-                    with self._blaming(number):
+                    with blaming(f"party {number}", self._timeout):
                         try:
                             item = self._talks[number].hear(
                                 max(0.001, min(left, _TURN if not heard else left)),
@@ -383,21 +383,8 @@ class SharesClient:
     @contextlib.contextmanager
     def _telling(self, number: int) -> Any:
         """A party that hung up takes no more, but what it said before is still to be heard."""
-        with self._blaming(number), contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        with blaming(f"party {number}", self._timeout), contextlib.suppress(ConnectionError, ssl.SSLEOFError):
             yield
-
-    @contextlib.contextmanager
-    def _blaming(self, number: int) -> Any:
-        who = f"party {number}"
-        try:
-            yield
-        except BrokenError as error:
-            raise BrokenError(f"{who}: {error}: try again") from None
-        except TimeoutError:
-            raise RemoteProtocolError(f"{who} did not answer within {self._timeout:g} s: is it running?") from None
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            raise BrokenError(f"the connection to {who} broke ({reason}): try again") from None
 
 
 def _reason(failures: Mapping[int, Exception]) -> Exception:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from protocols.conversation import Buffer, Conversation, Opening, Received
@@ -13,7 +14,7 @@ from protocols.messages import Hangup, Refusal
 from protocols.wire import Wire
 from secureimg.errors import RemoteProtocolError
 
-__all__ = ["SLOWEST", "Sink", "Talk"]
+__all__ = ["SLOWEST", "Sink", "Talk", "blaming"]
 
 SLOWEST = 128 << 10
 """Bytes per second below which a body counts as stuck."""
@@ -99,3 +100,25 @@ class Talk:
             said = heard.message
             raise RefusedError(said.code, said.message, said.remedy, said.retry_after)
         return heard
+
+
+@contextlib.contextmanager
+def blaming(who: str, timeout: float) -> Iterator[None]:
+    """Say of whom it is that a connection broke, or an answer did not come within `timeout` seconds.
+
+    Raises
+    ------
+    BrokenError
+        If the connection broke: the same may be asked again.
+    RemoteProtocolError
+        If there was no answer.
+    """
+    try:
+        yield
+    except BrokenError as error:
+        raise BrokenError(f"{who}: {error}: try again") from None
+    except TimeoutError:
+        raise RemoteProtocolError(f"{who} did not answer within {timeout:g} s: is it running?") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise BrokenError(f"the connection to {who} broke ({reason}): try again") from None
